@@ -29,12 +29,6 @@ struct zpl_node; /* a file, directory, ... in memory; reference-counted; at most
 /* ---- file systems ---- */
 
 /*
- * Registers the ZPL's accounting callback and whatever else must be known to libzpool before the first pool is
- * created or imported. Called by pv_pool_start() through pv_pool's hook; idempotent.
- */
-void zpl_init(void);
-
-/*
  * Owns the objset "POOL/fs" or "POOL/fs@snap", reads its master node, drains the unlinked set (read-write only),
  * opens and replays its intent log (a foreign kernel's log records of the supported types; -ENOTSUP names others).
  * -EBUSY owned already, -EACCES native key not loaded, -EUCLEAN structures damaged.

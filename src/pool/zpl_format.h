@@ -1,9 +1,10 @@
 /*
- * The on-disk structures of a new ZPL file system (facts: OpenZFS's zfs_create_fs). Needs OpenZFS's headers; for
- * pool/ and zpl/ only.
+ * The on-disk structures of the ZPL that both the creation of file systems (pool/) and the POSIX layer (zpl/) write:
+ * the objects of a new file system, the attribute template of a znode, trivial ACLs, space accounting. Needs
+ * OpenZFS's headers; for pool/ and zpl/ only.
  */
-#ifndef PV_ZPL_CREATE_H
-#define PV_ZPL_CREATE_H
+#ifndef PV_POOL_ZPL_FORMAT_H
+#define PV_POOL_ZPL_FORMAT_H
 
 #include <sys/zfs_context.h>
 #include <sys/dmu.h>
@@ -21,5 +22,11 @@ struct zpl_create_args {
  * the holds described in the .c file (pool root after spa_create).
  */
 void zpl_create_objset(objset_t *os, void *args, cred_t *cr, dmu_tx_t *tx);
+
+/*
+ * Registers the callback through which the DMU learns owner, group and project of an object for space accounting
+ * (facts: without it accounting is silently lost). Right after kernel_init(), before any pool is created or imported.
+ */
+void zpl_register_accounting(void);
 
 #endif
