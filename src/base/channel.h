@@ -4,7 +4,7 @@
  *
  *   both sides first   {"hello":{"protocol":1,"version":"0.1.0","libzpool":"2.3.2-..."}}
  *   request            {"id":N,"method":"volume.open","params":{...},"fds":N}
- *   answer             {"id":N,"result":{...},"fds":N}  or  {"id":N,"error":{code,exit,object,message,remedy}}
+ *   answer             {"id":N,"result":{...},"fds":N}  or {"id":N,"error":{code,exit,object,message,remedy}}
  *   progress           {"id":N,"progress":{...}}        any number before the answer
  *
  * "fds" (absent = 0) says how many of the descriptors received so far, in order, belong to this line.
@@ -42,7 +42,7 @@ int pv_channel_peer(const struct pv_channel *channel, uid_t *ret_uid, gid_t *ret
 
 /*
  * Sends one message; blocks until it is out; thread-safe (whole lines). `json` is borrowed; so are the
- * descriptors, which are duplicated to the peer. MSG_NOSIGNAL.
+ * descriptors, which are duplicated to the peer; "fds" is added to `json` when there are any. MSG_NOSIGNAL.
  */
 int pv_channel_send(struct pv_channel *channel, struct json_object *json, const int *fds, size_t nfds,
 	struct pv_error *err);
@@ -50,10 +50,11 @@ int pv_channel_send(struct pv_channel *channel, struct json_object *json, const 
 /*
  * Receives one message, blocking at most timeout_ms (-1 = for ever): 1 got one, 0 timeout or would block,
  * -ENOTCONN at an orderly end, other -errno. Hostile input is -EPROTO: too long a line, invalid JSON, not an
- * object, nesting deeper than 32, descriptors beyond the announced ones (which are closed).
+ * object, nesting deeper than 32, more or fewer descriptors than announced. After that the channel can only
+ * be freed, which closes the descriptors left over. Bytes of strings that are not UTF-8 pass unchanged.
  */
-int pv_channel_receive(struct pv_channel *channel, int timeout_ms, struct pv_message *ret_message,
-	struct pv_error *err);
+int pv_channel_receive(
+	struct pv_channel *channel, int timeout_ms, struct pv_message *ret_message, struct pv_error *err);
 
 /* True when a whole line is already buffered, so that receive returns without poll(2). */
 bool pv_channel_pending(const struct pv_channel *channel);
@@ -65,17 +66,18 @@ void pv_message_clear(struct pv_message *message);
 typedef void (*pv_progress_fn)(struct json_object *progress, void *private);
 
 /*
- * One request and its answer: sends, passes progress to `progress` (may be NULL), returns the result object in
- * *ret_result (may be NULL; caller puts it) with descriptors in ret_fds (may be NULL). An error answer fills
- * *err and returns its code. Not to be mixed with other receivers on the same channel.
+ * One request and its answer: sends, passes progress to `progress` (may be NULL), returns the result object
+ * in *ret_result (may be NULL; caller puts it) with descriptors in ret_fds (may be NULL): *inout_nfds is its
+ * room and becomes their number; more than fit is -EPROTO. An error answer fills *err and returns its code.
+ * Not to be mixed with other receivers on the same channel.
  */
-int pv_channel_call(struct pv_channel *channel, const char *method, struct json_object *params, const int *fds,
-	size_t nfds, pv_progress_fn progress, void *private, struct json_object **ret_result, int *ret_fds,
-	size_t *inout_nfds, struct pv_error *err);
+int pv_channel_call(struct pv_channel *channel, const char *method, struct json_object *params,
+	const int *fds, size_t nfds, pv_progress_fn progress, void *private, struct json_object **ret_result,
+	int *ret_fds, size_t *inout_nfds, struct pv_error *err);
 
-/* Answers. `id` is the request's. */
-int pv_channel_reply(struct pv_channel *channel, int64_t id, struct json_object *result, const int *fds,
-	size_t nfds);
+/* Answers. `id` is the request's; `result` and `progress` are borrowed, NULL = an empty object. */
+int pv_channel_reply(
+	struct pv_channel *channel, int64_t id, struct json_object *result, const int *fds, size_t nfds);
 int pv_channel_reply_error(struct pv_channel *channel, int64_t id, const struct pv_error *error);
 int pv_channel_progress(struct pv_channel *channel, int64_t id, struct json_object *progress);
 
@@ -83,7 +85,11 @@ int pv_channel_progress(struct pv_channel *channel, int64_t id, struct json_obje
 struct json_object *pv_error_to_json(const struct pv_error *error);
 void pv_error_from_json(struct json_object *json, struct pv_error *ret_error);
 
-/* Listening and connecting by directory descriptor and name, so that long paths work (sun_path is 108 bytes). */
+/*
+ * Listening and connecting by directory descriptor and name (at most 80 bytes, no slash), so that long paths
+ * work (sun_path is 108 bytes). A socket that nobody listens on any more is replaced; -EADDRINUSE when
+ * somebody does.
+ */
 int pv_socket_listen(int dirfd, const char *name, mode_t mode, int *ret_fd, struct pv_error *err);
 int pv_socket_connect(int dirfd, const char *name, int *ret_fd, struct pv_error *err);
 

@@ -23,11 +23,11 @@ enum pv_exit {
  * the remedy. Never holds a secret. Plain data: copy freely, nothing to release. All-zero means no error.
  */
 struct pv_error {
-	int code;            /* negative errno, 0 when unset */
-	enum pv_exit exit;   /* the class a script can act on */
-	char object[256];    /* the volume, path or device it is about; may be empty */
-	char message[768];   /* what happened and why, no trailing full stop */
-	char remedy[512];    /* what to do about it, or empty */
+	int code;          /* negative errno, 0 when unset */
+	enum pv_exit exit; /* the class a script can act on */
+	char object[256];  /* the volume, path or device it is about; may be empty */
+	char message[768]; /* what happened and why, no trailing full stop */
+	char remedy[512];  /* what to do about it, or empty */
 };
 
 /*

@@ -7,7 +7,8 @@
 
 enum pv_log_level { PV_LOG_ERROR, PV_LOG_WARNING, PV_LOG_INFO, PV_LOG_DEBUG };
 
-/* `who` prefixes every line ("pvold", "pvol-engine T"). `fd` is borrowed for the life of the process; -1 = stderr. */
+/* `who` prefixes every line ("pvold", "pvol-engine T"). `fd` is borrowed for the life of the process; -1 =
+ * stderr. */
 void pv_log_init(const char *who, int fd, enum pv_log_level max);
 
 /* Writes one line with a UTC time stamp in one write(2). Thread-safe. Appends no errno text by itself. */

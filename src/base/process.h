@@ -18,8 +18,8 @@ int pv_process_harden(struct pv_error *err);
 /*
  * Confines the calling process for good (workers only: keeper and engine must be able to run the setuid
  * fusermount3): no_new_privs, Landlock (no file-system access by path at all) where the kernel has it, and a
- * seccomp filter that leaves memory, threads, time, random numbers and I/O on open descriptors. Never fails on
- * a kernel without the one or the other; *ret_mask (may be NULL) gets which were applied.
+ * seccomp filter that leaves memory, threads, time, random numbers and I/O on open descriptors. Never fails
+ * on a kernel without the one or the other; *ret_mask (may be NULL) gets which were applied.
  */
 enum pv_sandbox_mask { PV_SANDBOX_NO_NEW_PRIVS = 1, PV_SANDBOX_LANDLOCK = 2, PV_SANDBOX_SECCOMP = 4 };
 int pv_process_sandbox(unsigned *ret_mask, struct pv_error *err);
