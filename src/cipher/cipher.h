@@ -15,12 +15,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct pv_cipher; /* immutable after creation: any number of threads may use it at once */
+/* Immutable after creation: any number of threads may use it at once. */
+struct pv_cipher;
 
 /*
  * `name` e.g. "aes-xts-plain64"; key 32 or 64 bytes for XTS (two keys of half the size; equal halves are
- * refused); sector_size 512, 1024, 2048 or 4096. The key schedule is made here; the key is not referenced
- * afterwards. -ENOTSUP names an unknown cipher, -EINVAL a wrong key or sector size.
+ * refused); sector_size 512, 1024, 2048 or 4096. The key schedules are made here, in secret memory (8 KiB for
+ * each processor); the key is not referenced afterwards. -ENOTSUP names an unknown cipher, -EINVAL a wrong
+ * key or sector size.
  */
 int pv_cipher_new(const char *name, const struct pv_secret *key, uint32_t sector_size,
 	struct pv_cipher **ret_cipher, struct pv_error *err);
@@ -32,7 +34,9 @@ uint32_t pv_cipher_sector_size(const struct pv_cipher *cipher);
  * buffer). `iv_sector` is the number of the first 512-byte sector; it advances by sector_size/512 a sector.
  * Returns 0 or -EIO when the library fails.
  */
-int pv_cipher_encrypt(const struct pv_cipher *cipher, uint64_t iv_sector, const void *in, void *out, size_t length);
-int pv_cipher_decrypt(const struct pv_cipher *cipher, uint64_t iv_sector, const void *in, void *out, size_t length);
+int pv_cipher_encrypt(
+	const struct pv_cipher *cipher, uint64_t iv_sector, const void *in, void *out, size_t length);
+int pv_cipher_decrypt(
+	const struct pv_cipher *cipher, uint64_t iv_sector, const void *in, void *out, size_t length);
 
 #endif
