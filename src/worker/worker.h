@@ -7,12 +7,16 @@
  *   format.probe     container                       -                               {"format"}
  *   format.info      container                       -                               see pv_format_ops.info
  *   format.create    container, key pipe per slot    {"format","cipher","key_size","sector_size","label",
- *                                                     "keys":[{"kind","pbkdf":{...}}]}   {"segment"} + volume key pipe
+ *                                                     "keys":[KEY]}          {"segment"} + volume key pipe
  *   format.unlock    container, key pipe             {"kind","slot":-1,"repair":bool}  {"slot","segment"} + volume key pipe
- *   format.key_add / key_change   container, existing pipe, new pipe                   {"slot"}
+ *   format.key_add / key_change   container, existing pipe, new pipe
+ *                                                     {"existing":KEY,"added":KEY}       {"slot"}
  *   format.key_remove             container          {"slot","force"}
  *   format.backup / restore       container, file    {"force"}
  *   format.erase                  container
+ *   worker.sandbox                -           -        {"mask","no_new_privs","landlock","seccomp","paths_open"}
+ * KEY is {"kind":"passphrase|keyfile|recovery","pbkdf":{"type":"argon2id|pbkdf2","iter_time_ms","memory_kib",
+ * "parallel","forced_iterations"}}, all optional, with the defaults of struct pv_pbkdf_params.
  * The container's descriptor is the keeper's own open file description (it carries the OFD lock).
  * Progress while deriving: {"phase":"deriving the key"}.
  */
