@@ -140,9 +140,6 @@ void cli_meter_end(struct cli_meter *meter);
 
 /* ---- keeper.c ---- */
 
-/* Connects, starting the keeper if there is none; prints the error. 0 or exit code. */
-int cli_keeper(struct cli *cli);
-
 struct cli_call {
 	const char *method;
 	struct json_object *params; /* borrowed; NULL = none */
@@ -156,7 +153,8 @@ struct cli_call {
 	struct json_object *failure; /* out: the error object as sent, owned by the caller; may be NULL */
 	struct pv_error error;       /* out */
 };
-/* One request with progress. Returns 0 or the exit code; errors are printed unless `quiet`. */
+/* One request with progress; starts the keeper if there is none. Returns 0 or the exit code; errors are
+ * printed unless `quiet`. */
 int cli_call(struct cli *cli, struct cli_call *call);
 /* For simple requests: *ret_result may be NULL. Takes `params`. */
 int cli_request(

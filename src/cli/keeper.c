@@ -25,17 +25,6 @@ static void on_interrupt(int signal)
 	interrupted = signal;
 }
 
-int cli_keeper(struct cli *cli)
-{
-	struct pv_error err = {0};
-
-	if (cli->keeper)
-		return 0;
-	if (pv_keeper_connect(true, &cli->keeper, &err) < 0)
-		return cli_fail(&err);
-	return 0;
-}
-
 static int send_request(struct cli *cli, const struct cli_call *call, int64_t id, struct pv_error *err)
 {
 	pv_autojson struct json_object *request = json_object_new_object();
@@ -130,14 +119,13 @@ int cli_call(struct cli *cli, struct cli_call *call)
 	call->result = NULL;
 	call->failure = NULL;
 	call->error = (struct pv_error){0};
-	if (cli_keeper(cli))
-		return PV_EXIT_FAILED;
 	interrupted = 0;
 	for (unsigned i = 0; call->interruptible && i < 3; i++)
 		sigaction(signals[i], &action, &old[i]);
 
-	if (send_request(cli, call, id, &call->error) == 0)
-		wait_for_answer(cli, call, id);
+	if (cli->keeper || pv_keeper_connect(true, &cli->keeper, &call->error) == 0)
+		if (send_request(cli, call, id, &call->error) == 0)
+			wait_for_answer(cli, call, id);
 
 	for (unsigned i = 0; call->interruptible && i < 3; i++)
 		sigaction(signals[i], &old[i], NULL);
