@@ -39,36 +39,44 @@ struct pv_bio {
 	uint64_t length;
 	const struct iovec *iov;
 	int iovcnt;
-	/* Called exactly once, on any thread, possibly before pv_bdev_submit returns. error: 0 or negative errno;
-	 * out of range is -EINVAL, a read beyond a truncated file's end -EIO. Must not block for long. */
+	/* Called exactly once, on any thread, possibly before pv_bdev_submit returns. error: 0 or negative
+	 * errno; out of range is -EINVAL, a read beyond a truncated file's end -EIO. Must not block for long.
+	 */
 	void (*done)(struct pv_bio *bio, int error);
 	void *private; /* the submitter's */
 };
 
 struct pv_bdev_ops {
 	const char *name; /* "file", "crypt", "sim", "trace", "mem" */
-	/* Must not block for long (it may be called by libzpool's I/O threads); completes through bio->done. */
+	/* Must not block for long (it may be called by libzpool's I/O threads); completes through bio->done.
+	 */
 	void (*submit)(struct pv_bdev *bdev, struct pv_bio *bio);
 	/* Re-reads the size from below after growth; calls pv_bdev_set_size(). 0 or -errno. */
 	int (*refresh)(struct pv_bdev *bdev, struct pv_error *err);
 	/* Adds figures to `into` for status output: errors, held requests, backend in use. */
 	void (*describe)(struct pv_bdev *bdev, struct json_object *into);
-	/* All requests have completed. Releases everything incl. the device below if owned. */
+	/* All requests have completed. Releases its own things and the structure; pv_bdev_close() goes on
+	 * with `below`. */
 	void (*close)(struct pv_bdev *bdev);
 };
 
-/* Embedded first in each implementation's own structure. */
+/* Embedded first in each implementation's own structure; set up by pv_bdev_init(). */
 struct pv_bdev {
 	const struct pv_bdev_ops *ops;
-	char *label;           /* for messages: the container's path or the device's logical name */
-	_Atomic uint64_t size; /* bytes, a multiple of sector_size */
-	uint32_t sector_size;  /* smallest unit of a request: 512 or 4096 */
+	struct pv_bdev *below;  /* owned; NULL at the bottom of the stack */
+	struct pv_bdev *above;  /* borrowed; NULL at the top */
+	char *label;            /* for messages: the container's path or the device's logical name */
+	_Atomic uint64_t size;  /* bytes, a multiple of sector_size */
+	uint32_t sector_size;   /* smallest unit of a request: 512 or 4096 */
 	uint32_t physical_size; /* unit that avoids read-modify-write below, >= sector_size */
 	bool read_only;
 	bool can_discard;
 	bool rotational;
 	_Atomic bool failed; /* a flush failed: see above */
-	_Atomic bool full;   /* the backing store is out of space: writes are being held */
+	_Atomic bool
+		full; /* the backing store is out of space: writes are being held; set on the whole stack */
+	_Atomic bool closing;      /* pv_bdev_close() is waiting: held writes must fail now */
+	_Atomic uint64_t inflight; /* requests between pv_bdev_submit() and the end of pv_bio_done() */
 	/* Called on growth, on any thread; set by the user of the device. */
 	void (*resized)(struct pv_bdev *bdev, uint64_t size, void *private);
 	void *resized_private;
@@ -83,12 +91,31 @@ int pv_bdev_write(struct pv_bdev *bdev, const void *data, size_t length, uint64_
 int pv_bdev_flush(struct pv_bdev *bdev);
 int pv_bdev_discard(struct pv_bdev *bdev, uint64_t length, uint64_t offset);
 
+/* Re-reads the sizes of the whole stack after growth. */
 int pv_bdev_refresh(struct pv_bdev *bdev, struct pv_error *err);
-/* For implementations: stores the new size and calls `resized`. */
-void pv_bdev_set_size(struct pv_bdev *bdev, uint64_t size);
 /* Adds {"type":..., "size":..., ...} of this layer and of those below. */
 void pv_bdev_describe(struct pv_bdev *bdev, struct json_object *into);
-/* Waits for requests in flight, then closes the whole stack; accepts NULL; returns NULL. */
+/*
+ * Waits for requests in flight, then closes the whole stack; accepts NULL; returns NULL. Writes that are held
+ * for want of space are given up with -ENOSPC.
+ */
 struct pv_bdev *pv_bdev_close(struct pv_bdev *bdev);
+
+/*
+ * For implementations.
+ *
+ * pv_bdev_init fills a zeroed structure: label is copied; with `below` it becomes the device above it and
+ * inherits its label (when `label` is NULL), physical size, read_only, can_discard and rotational. -ENOMEM.
+ */
+int pv_bdev_init(struct pv_bdev *bdev, const struct pv_bdev_ops *ops, const char *label,
+	struct pv_bdev *below, uint64_t size, uint32_t sector_size);
+/* Releases what pv_bdev_init made, and lets go of the device below without closing it. */
+void pv_bdev_fini(struct pv_bdev *bdev);
+/* Completes a request of this device: the only way to call bio->done. A failed flush fails the device. */
+void pv_bio_done(struct pv_bdev *bdev, struct pv_bio *bio, int error);
+/* Stores the new size and calls `resized`. */
+void pv_bdev_set_size(struct pv_bdev *bdev, uint64_t size);
+/* Sets `full` here and on all devices above. */
+void pv_bdev_set_full(struct pv_bdev *bdev, bool full);
 
 #endif

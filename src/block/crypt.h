@@ -2,9 +2,9 @@
  * The encrypted view of a device below: `offset` bytes are skipped, every sector is en- and decrypted.
  *
  * Writes are encrypted into own aligned bounce buffers in the submitting thread (the caller's data is never
- * changed); reads are decrypted in place in the completion path on worker threads of this device. Bounce memory
- * is bounded, with a reserve so that flush and log writes always proceed. Stateless: a torn 4096-byte sector
- * below decrypts to garbage in that sector only, which the file system's checksums find.
+ * changed); reads are decrypted in place in the completion path on worker threads of this device. Bounce
+ * memory is bounded, with a reserve so that flush and log writes always proceed. Stateless: a torn 4096-byte
+ * sector below decrypts to garbage in that sector only, which the file system's checksums find.
  */
 #ifndef PV_BLOCK_CRYPT_H
 #define PV_BLOCK_CRYPT_H
@@ -23,13 +23,14 @@ struct pv_segment {
 };
 
 /*
- * Takes ownership of `below` on success only. The key is copied into a key schedule in secret memory; `key` stays
- * the caller's. -EINVAL when the segment does not fit below, -ENOTSUP for an unknown cipher.
+ * Takes ownership of `below` on success only. The key is copied into a key schedule in secret memory; `key`
+ * stays the caller's. -EINVAL when the segment does not fit below, -ENOTSUP for an unknown cipher.
  */
 int pv_crypt_open(struct pv_bdev *below, const struct pv_segment *segment, const struct pv_secret *key,
 	struct pv_bdev **ret_bdev, struct pv_error *err);
 
-/* Segment to and from JSON, for the control protocol: {"offset","size","cipher","key_size","sector_size","iv_tweak"}. */
+/* Segment to and from JSON, for the control protocol:
+ * {"offset","size","cipher","key_size","sector_size","iv_tweak"}. */
 struct json_object *pv_segment_to_json(const struct pv_segment *segment);
 int pv_segment_from_json(struct json_object *json, struct pv_segment *ret_segment, struct pv_error *err);
 

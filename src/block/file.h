@@ -1,10 +1,10 @@
 /*
- * A file or block device by descriptor. Uses io_uring where a probe with a real read succeeds (also falls back
- * at run time when the kernel starts to refuse), else a thread pool of its own; no registered buffers.
+ * A file or block device by descriptor. Uses io_uring where a probe with a real read succeeds (also falls
+ * back at run time when the kernel starts to refuse), else a thread pool of its own; no registered buffers.
  *
- * ENOSPC and EDQUOT on a write are never reported upwards (ZFS would suspend the pool): the request is held and
- * retried every 200 ms until space returns; pv_bdev.full is set meanwhile and pv_file_backing_free() lets the
- * file system refuse new data before that point.
+ * ENOSPC and EDQUOT on a write are never reported upwards (ZFS would suspend the pool): the request is held
+ * and retried every 200 ms until space returns; pv_bdev.full is set meanwhile and pv_file_backing_free() lets
+ * the file system refuse new data before that point.
  */
 #ifndef PV_BLOCK_FILE_H
 #define PV_BLOCK_FILE_H
@@ -24,7 +24,8 @@ struct pv_file_options {
 };
 
 /* Takes ownership of `fd`, also on failure. The size is the file's, rounded down to the sector size. */
-int pv_file_open(int fd, const struct pv_file_options *options, struct pv_bdev **ret_bdev, struct pv_error *err);
+int pv_file_open(
+	int fd, const struct pv_file_options *options, struct pv_bdev **ret_bdev, struct pv_error *err);
 
 /*
  * Bytes that a non-root user can still allocate on the file system that holds the container, plus what the
