@@ -435,9 +435,9 @@ static int luks2_key_remove(int fd, int number, bool force, struct pv_error *err
 	if (number < 0 || number >= LUKS2_MAX || !meta->slots[number].used)
 		r = pv_fail(err, -ENOENT, NULL, "key slot %d is empty", number);
 	else if (!others && meta->slots[number].bound && !force) {
-		pv_fail(err, -EBUSY, NULL,
+		r = pv_fail(err, -EBUSY, NULL,
 			"key slot %d is the last one: without it the data are lost for ever", number);
-		r = pv_remedy(err, "add another key first, or erase the volume with: pvol erase");
+		pv_remedy(err, "add another key first, or erase the volume with: pvol erase");
 	}
 	/* The material first: if this is cut off, an entry is left that opens nothing and can be removed
 	 * again. */

@@ -199,7 +199,8 @@ static int no_copy(int fd, const struct copy copies[static 2], struct pv_error *
 			"both copies of the LUKS2 header are gone; the container now looks like %s", guess);
 	else
 		pv_fail(err, -EUCLEAN, NULL, "both copies of the LUKS2 header are damaged");
-	return pv_remedy(err, "restore the header from a backup: pvol header restore");
+	pv_remedy(err, "restore the header from a backup: pvol header restore");
+	return -EUCLEAN;
 }
 
 int luks2_read(int fd, struct luks2 **ret_header, struct pv_error *err)
@@ -282,7 +283,8 @@ static int write_copy(int fd, const struct luks2 *header, int which, struct pv_e
 		return pv_fail(err, -ENOMEM, NULL, "out of memory");
 	if (length >= header->hdr_size - LUKS2_BIN_SIZE) {
 		pv_fail(err, -ENOSPC, NULL, "the header has no room for more key slots and tokens");
-		return pv_remedy(err, "remove a key that is no longer needed first");
+		pv_remedy(err, "remove a key that is no longer needed first");
+		return -ENOSPC;
 	}
 	memcpy(data, header->bin, LUKS2_BIN_SIZE);
 	memcpy(data, magics[which], 8);
@@ -311,8 +313,9 @@ int luks2_repair(int fd, struct luks2 *header, struct pv_error *err)
 			"the start of the container was overwritten and now looks like %s; the volume's "
 			"header is left as it is",
 			header->foreign);
-		return pv_remedy(err, "if the volume is what is wanted, restore its header from a backup: "
-				      "pvol header restore --force");
+		pv_remedy(err, "if the volume is what is wanted, restore its header from a backup: "
+			       "pvol header restore --force");
+		return -EUCLEAN;
 	}
 	for (int which = 0; which < 2; which++) {
 		if (header->copy[which] == LUKS2_COPY_OK)

@@ -111,7 +111,8 @@ int luks2_find_free(const struct luks2 *header, uint32_t key_size, int *ret_slot
 		number++;
 	if (number == LUKS2_MAX) {
 		pv_fail(err, -ENOSPC, NULL, "all %d key slots are in use", LUKS2_MAX);
-		return pv_remedy(err, "remove a key that is no longer needed first");
+		pv_remedy(err, "remove a key that is no longer needed first");
+		return -ENOSPC;
 	}
 	for (int i = 0; i < LUKS2_MAX; i++) {
 		const struct luks2_slot *slot = &meta->slots[i];
@@ -123,7 +124,8 @@ int luks2_find_free(const struct luks2 *header, uint32_t key_size, int *ret_slot
 	}
 	if (at + size > meta->keyslots_end) {
 		pv_fail(err, -ENOSPC, NULL, "the key slots area of the header is full");
-		return pv_remedy(err, "remove a key that is no longer needed first");
+		pv_remedy(err, "remove a key that is no longer needed first");
+		return -ENOSPC;
 	}
 	*ret_slot = number;
 	*ret_offset = at;

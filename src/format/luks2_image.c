@@ -102,7 +102,8 @@ static int check_target(
 		pv_fail(err, -EINVAL, NULL,
 			"nothing in the container shows that the backup (UUID %s) belongs to it",
 			backup->uuid);
-	return pv_remedy(err, "if you are sure, use --force");
+	pv_remedy(err, "if you are sure, use --force");
+	return -EINVAL;
 }
 
 int luks2_restore(int fd, int backup_fd, bool force, struct pv_error *err)

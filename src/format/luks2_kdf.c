@@ -98,9 +98,17 @@ static int argon2_allocate(uint8_t **memory, size_t size)
 	return ARGON2_OK;
 }
 
+/* libargon2 wipes by default, by a switch that its shared library does not export: so look, and wipe it here
+ * if need be. The step is a prime, so that all parts of the 1 KiB blocks are looked at. */
 static void argon2_release(uint8_t *memory, size_t size)
 {
-	munmap(memory, size); /* libargon2 has wiped it: FLAG_clear_internal_memory */
+	uint8_t left = 0;
+
+	for (size_t i = 0; i < size; i += 1021)
+		left |= memory[i];
+	if (left)
+		pv_wipe(memory, size);
+	munmap(memory, size);
 }
 
 static int argon2_derive(const struct luks2_kdf *kdf, const struct pv_secret *secret, struct pv_secret *out,
@@ -125,13 +133,12 @@ static int argon2_derive(const struct luks2_kdf *kdf, const struct pv_secret *se
 	};
 	int r;
 
-	FLAG_clear_internal_memory =
-		1; /* libargon2's default, stated because everything above relies on it */
 	r = argon2_ctx(&context, kdf->type == LUKS2_ARGON2ID ? Argon2_id : Argon2_i);
 	if (r == ARGON2_MEMORY_ALLOCATION_ERROR) {
 		pv_fail(err, -ENOMEM, NULL, "no memory for the key derivation, which needs %u MiB",
 			kdf->memory >> 10);
-		return pv_remedy(err, "free some memory, or unlock on a larger machine");
+		pv_remedy(err, "free some memory, or unlock on a larger machine");
+		return -ENOMEM;
 	}
 	if (r != ARGON2_OK)
 		return pv_fail(err, -EINVAL, NULL, "Argon2 failed: %s", argon2_error_message(r));

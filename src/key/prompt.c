@@ -159,7 +159,8 @@ static int explain(int r, struct pv_error *err)
 	switch (r) {
 	case -ENXIO:
 		pv_fail(err, r, NULL, "there is no terminal to ask for the passphrase");
-		return pv_remedy(err, "give it with --passphrase-file (or - for standard input)");
+		pv_remedy(err, "give it with --passphrase-file (or - for standard input)");
+		return r;
 	case -ENODATA: return pv_fail(err, r, NULL, "an empty passphrase was given");
 	case -EMSGSIZE:
 		return pv_fail(err, r, NULL, "a typed passphrase has at most %u bytes", PV_KEY_PROMPT_MAX);

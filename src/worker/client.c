@@ -73,8 +73,9 @@ int pv_worker_run(const char *method, struct json_object *params, const int *fds
 		return 0;
 	if (signal == SIGKILL) {
 		pv_fail(err, -EIO, NULL, "the worker died: signal %d", signal);
-		return pv_remedy(
+		pv_remedy(
 			err, "most often the machine is out of memory: the key derivation needs up to 1 GiB");
+		return -EIO;
 	}
 	if (signal)
 		return pv_fail(err, -EIO, NULL, "the worker died: signal %d", signal);
