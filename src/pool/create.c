@@ -166,6 +166,8 @@ static int create_parsed(const struct pv_pool_create *p, struct pool_create_prop
 
 	if (error < 0)
 		return error;
+	/* Kept as a property too: devices that are added later get the same. */
+	fnvlist_add_uint64(props->props, zpool_prop_to_name(ZPOOL_PROP_ASHIFT), ashift);
 	tree = build_tree(p, ashift);
 	error = spa_create(p->name, tree, props->props, NULL, NULL);
 	fnvlist_free(tree);

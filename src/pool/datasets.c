@@ -152,6 +152,22 @@ out:
 	return error;
 }
 
+/* A file system, volume or snapshot. */
+static int check_any_name(const char *name, struct pv_error *err)
+{
+	char dataset[ZFS_MAX_DATASET_NAME_LEN];
+	const char *snap = strchr(name, '@');
+	int error;
+
+	if (strlcpy(dataset, name, sizeof(dataset)) >= sizeof(dataset))
+		return pv_fail(err, -ENAMETOOLONG, name, "the name is too long");
+	dataset[strcspn(dataset, "@")] = '\0';
+	error = pool_check_dataset_name(dataset, err);
+	if (error == 0 && snap)
+		error = pool_check_snapshot_part(snap + 1, err);
+	return error;
+}
+
 int pv_dataset_get(const char *name, const char *prop, char *ret_value, size_t size, struct pv_error *err)
 {
 	zfs_prop_t number = zfs_name_to_prop(prop);
@@ -163,8 +179,8 @@ int pv_dataset_get(const char *name, const char *prop, char *ret_value, size_t s
 		return pv_fail(err, -ENOMEM, name, "out of memory");
 	if (number == ZPROP_USERPROP && !zfs_prop_user(prop))
 		return pv_fail(err, -EINVAL, prop, "there is no such property");
-	error = pool_check_dataset_name(name, err);
-	if (error < 0 && !strchr(name, '@'))
+	error = check_any_name(name, err);
+	if (error < 0)
 		return error;
 	error = dmu_objset_hold(name, FTAG, &os);
 	if (error)
@@ -446,20 +462,22 @@ int pv_dataset_destroy(const char *name, struct pv_error *err)
 	spa_t *spa;
 	int error;
 
-	if (strlcpy(dataset, name, sizeof(dataset)) >= sizeof(dataset))
-		return pv_fail(err, -ENAMETOOLONG, name, "the name is too long");
-	dataset[strcspn(dataset, "@")] = '\0';
-	error = pool_check_dataset_name(dataset, err);
-	if (error == 0 && snap)
-		error = pool_check_snapshot_part(snap + 1, err);
+	error = check_any_name(name, err);
 	if (error < 0)
 		return error;
+	strlcpy(dataset, name, sizeof(dataset));
+	dataset[strcspn(dataset, "@")] = '\0';
 	if (!strchr(name, '/') && !snap)
 		return pv_fail(err, -EINVAL, name, "a pool's root file system cannot be destroyed");
 	error = pool_open_writable(name, FTAG, &spa, err);
 	if (error < 0)
 		return error;
-	error = snap ? dsl_destroy_snapshot(name, B_FALSE) : dsl_destroy_head(name);
+	if (!snap)
+		error = dsl_destroy_head(name);
+	else if (pv_snapshot_lookup(dataset, snap + 1, NULL, NULL) < 0)
+		error = ENOENT; /* to libzpool this is success */
+	else
+		error = dsl_destroy_snapshot(name, B_FALSE);
 	spa_close(spa, FTAG);
 	return error ? fail_destroy(name, error, err) : 0;
 }

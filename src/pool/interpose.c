@@ -217,13 +217,34 @@ void libspl_assertf(const char *file, const char *func, int line, const char *fo
 	abort();
 }
 
+/* Strings in libzpool's messages are names of pools and datasets, which no log may have; numbers are fine. */
+static void name_free_text(char *text, size_t size, const char *format, va_list args)
+{
+	if (strstr(format, "%s"))
+		strlcpy(text, format, size);
+	else
+		vsnprintf(text, size, format, args);
+	text[strcspn(text, "\n")] = '\0';
+}
+
 void vpanic(const char *format, va_list args)
 {
 	char text[512];
 
-	vsnprintf(text, sizeof(text), format, args);
+	name_free_text(text, sizeof(text), format, args);
 	pv_log(PV_LOG_ERROR, "libzpool: panic: %s", text);
 	abort();
+}
+
+/* Warnings: a suspended pool, a device that cannot be opened. */
+void vcmn_err(int level, const char *format, va_list args)
+{
+	char text[512];
+
+	if (level == CE_PANIC)
+		vpanic(format, args);
+	name_free_text(text, sizeof(text), format, args);
+	pv_log(level == CE_WARN ? PV_LOG_WARNING : PV_LOG_INFO, "libzpool: %s", text);
 }
 
 /* ---- the proof ---- */
@@ -238,6 +259,7 @@ static const struct {
 	{"arc_available_memory", (const void *)arc_available_memory, 0},
 	{"libspl_assertf", (const void *)libspl_assertf, 0},
 	{"vpanic", (const void *)vpanic, 0},
+	{"vcmn_err", (const void *)vcmn_err, 0},
 	{"vdev_file_ops", &vdev_file_ops, sizeof(vdev_ops_t)},
 	{"vdev_disk_ops", &vdev_disk_ops, sizeof(vdev_ops_t)},
 };

@@ -53,6 +53,8 @@ int pool_check_dataset_name(const char *name, struct pv_error *err)
 
 	if (dataset_namecheck(name, &why, &what) != 0)
 		return fail_name(err, name, why, what);
+	if (strpbrk(name, "@#"))
+		return pv_fail(err, -EINVAL, name, "a file system's name is wanted, not a snapshot's");
 	if (strchr(name, '%') || dataset_nestcheck(name) != 0)
 		return pv_fail(err, -EINVAL, name, "the name has a '%%' or is nested too deeply");
 	return 0;

@@ -26,8 +26,8 @@ struct pv_pool_options {
 /*
  * Starts libzpool in this process: version of the library against the tested list, sizes of the replaced data
  * symbols, tunables, checksum implementations (SHA-NI, AVX2), kernel_init, then one small simulated pool in memory
- * that calls every interposed function once (about 50 ms). Call once, before any thread needs the pool.
- * -ENOTSUP names what does not match and the remedy.
+ * on our vdev operations (about 50 ms). Call once, before any thread needs the pool. -ENOTSUP names what does not
+ * match and the remedy. When only the self-test fails, 0: the reason is in the log and pools open read-only.
  */
 int pv_pool_start(const struct pv_pool_options *options, struct pv_error *err);
 /* Exports what is still imported and ends libzpool. */
@@ -88,7 +88,8 @@ int pv_pool_export(const char *name, bool force, struct pv_error *err);
 /*
  * {"name","guid","state","health","size","allocated","free","last_txg","errors":n,"suspended":bool,
  *  "vdevs":[tree of {"type","path","state","read","write","checksum","children"}],
- *  "scan":{"function","state","start","end","examined","to_examine","errors"}|absent,"ashift","version"}
+ *  "scan":{"function","state","start","end","examined","issued","to_examine","errors"}|absent,"ashift","version",
+ *  "read_only":bool,"altroot"|absent}. health is ONLINE, DEGRADED, FAULTED, UNAVAIL or SUSPENDED.
  */
 int pv_pool_status(const char *name, struct json_object **ret_status, struct pv_error *err);
 /* Waits until all that was written is on disk (a transaction group). */
@@ -113,7 +114,7 @@ struct pv_dataset_info {
 	bool is_volume;
 	bool key_locked;       /* natively encrypted and its key is not loaded */
 	int canmount;          /* 0 off, 1 on, 2 noauto */
-	char mountpoint[1024]; /* as set or inherited: a path, "legacy" or "none"; already joined for inheritance */
+	char mountpoint[1024]; /* a path (joined for inheritance, below the altroot), "legacy" or "none" */
 	bool read_only;
 	uint64_t used, available, referenced;
 	uint64_t creation; /* seconds since the epoch */
@@ -126,7 +127,9 @@ int pv_dataset_create(const char *name, const struct pv_property *props, unsigne
 	struct pv_error *err);
 /* Of a file system without children or snapshots, unmounted; or of a snapshot. */
 int pv_dataset_destroy(const char *name, struct pv_error *err);
+/* Sizes and counts in decimal, words as zfs get has them, mountpoint as above; -ENOENT: no value. Snapshots too. */
 int pv_dataset_get(const char *name, const char *prop, char *ret_value, size_t size, struct pv_error *err);
+/* Local value, in zfs set's notation (10G, lz4, none); NULL = inherit from the parent again. */
 int pv_dataset_set(const char *name, const char *prop, const char *value, struct pv_error *err);
 
 /* Snapshot of the dataset, with `recursive` of all below it in one transaction group. */

@@ -359,7 +359,7 @@ int pool_fs_props_add(
 				err, -ENOTSUP, name, "quotas of users and groups are set with zfs set");
 		return pv_fail(err, -EINVAL, name, "there is no such property");
 	}
-	if (zfs_prop_readonly(prop))
+	if (zfs_prop_readonly(prop) && !zfs_prop_setonce(prop))
 		return pv_fail(err, -EINVAL, name, "this property is read-only");
 	if (!zfs_prop_valid_for_type(prop, ZFS_TYPE_FILESYSTEM, B_FALSE))
 		return pv_fail(err, -EINVAL, name, "this property does not apply to file systems");

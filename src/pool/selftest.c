@@ -37,7 +37,7 @@ static void memory_submit(struct pv_bdev *bdev, struct pv_bio *bio)
 			at += bio->iov[i].iov_len;
 		}
 	}
-	bio->done(bio, 0);
+	pv_bio_done(bdev, bio, 0);
 }
 
 static int memory_refresh(struct pv_bdev *bdev, struct pv_error *err)
@@ -120,11 +120,7 @@ static int run(struct pv_error *err)
 
 int pool_selftest(struct pv_error *err)
 {
-	struct memory memory = {.bdev = {.ops = &memory_ops,
-					.label = (char *)"selftest",
-					.size = DEVICE_SIZE,
-					.sector_size = 4096,
-					.physical_size = 4096}};
+	struct memory memory = {0};
 	struct pv_error inner = {0};
 	int error;
 
@@ -132,12 +128,18 @@ int pool_selftest(struct pv_error *err)
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory.data == MAP_FAILED)
 		return pv_fail(err, -ENOMEM, NULL, "out of memory for the self-test");
+	error = pv_bdev_init(&memory.bdev, &memory_ops, "selftest", NULL, DEVICE_SIZE, 4096);
+	if (error < 0) {
+		munmap(memory.data, DEVICE_SIZE);
+		return pv_fail(err, error, NULL, "out of memory for the self-test");
+	}
 	error = pv_pool_register_device(DEVICE_PATH, &memory.bdev, &inner);
 	if (error == 0) {
 		error = run(&inner);
 		(void)pv_pool_export(POOL_NAME, true, NULL);
 		pv_pool_unregister_device(DEVICE_PATH);
 	}
+	pv_bdev_fini(&memory.bdev);
 	munmap(memory.data, DEVICE_SIZE);
 	if (error == 0 && pool_vdev_requests() == 0)
 		error = pv_fail(
