@@ -11,8 +11,8 @@
 enum { OPT_PASSPHRASE_FILE = CLI_LONG, OPT_NEW_KEY, OPT_NEW_PASSPHRASE_FILE, OPT_SLOT };
 
 const struct cli_option cli_options_key[] = {
-	{'k', "key", "KIND", "A key that opens the volume: passphrase (default), keyfile:PATH or recovery.",
-		NULL},
+	{'k', "key", "KIND",
+		"A key that opens the volume: passphrase (default), keyfile:PATH or recovery[:PATH].", NULL},
 	{OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "Read that passphrase from FILE.", NULL},
 	{OPT_NEW_KEY, "new-key", "KIND",
 		"The key to add or change to: passphrase (default), keyfile:PATH or recovery.", NULL},
@@ -169,7 +169,11 @@ static int key_add_or_change(struct cli *cli, struct request *r, bool change)
 	pv_autosecret struct pv_secret *added = NULL;
 	pv_autosecret struct pv_secret *text = NULL;
 	struct cli_call call = {0};
-	int rc = settle(cli, &r->new_key, r->new_passphrase_file, "--new-passphrase-file");
+	int rc;
+
+	if (r->new_key.kind && !strcmp(r->new_key.kind, "recovery") && r->new_key.path)
+		return cli_usage(cli, "a recovery key is made here and cannot be chosen: --new-key recovery");
+	rc = settle(cli, &r->new_key, r->new_passphrase_file, "--new-passphrase-file");
 
 	if (rc == 0)
 		rc = cli_key_read(&r->key, r->name, &existing);

@@ -24,11 +24,15 @@ int cli_key_parse(struct cli *cli, const char *text, struct cli_key_source *ret_
 		*ret_source = (struct cli_key_source){.kind = "keyfile", .path = argument};
 		return 0;
 	}
-	if (!strcmp(text, "passphrase") || !strcmp(text, "recovery")) {
-		*ret_source = (struct cli_key_source){.kind = *text == 'p' ? "passphrase" : "recovery"};
+	if (length == 8 && !memcmp(text, "recovery", 8) && (!argument || *argument)) {
+		*ret_source = (struct cli_key_source){.kind = "recovery", .path = argument};
 		return 0;
 	}
-	return cli_usage(cli, "--key %.*s: unknown kind of key (passphrase, keyfile:PATH, recovery)",
+	if (!strcmp(text, "passphrase")) {
+		*ret_source = (struct cli_key_source){.kind = "passphrase"};
+		return 0;
+	}
+	return cli_usage(cli, "--key %.*s: unknown kind of key (passphrase, keyfile:PATH, recovery[:PATH])",
 		(int)length, text);
 }
 

@@ -12,7 +12,7 @@
 enum { OPT_AT = CLI_LONG, OPT_PASSPHRASE_FILE, OPT_READ_ONLY, OPT_SLOT, OPT_AS_ME };
 
 const struct cli_option cli_options_open[] = {
-	{'k', "key", "KIND", "passphrase (default), keyfile:PATH or recovery.", NULL},
+	{'k', "key", "KIND", "passphrase (default), keyfile:PATH or recovery[:PATH].", NULL},
 	{OPT_PASSPHRASE_FILE, "passphrase-file", "FILE",
 		"Read the passphrase from FILE, \"-\" for standard input, instead of asking.", NULL},
 	{OPT_AT, "at", "DIR", "Mount there instead of where the volume was mounted before.", NULL},

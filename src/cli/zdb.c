@@ -12,7 +12,7 @@
 enum { OPT_PASSPHRASE_FILE = CLI_LONG };
 
 const struct cli_option cli_options_zdb[] = {
-	{'k', "key", "KIND", "passphrase (default), keyfile:PATH or recovery.", NULL},
+	{'k', "key", "KIND", "passphrase (default), keyfile:PATH or recovery[:PATH].", NULL},
 	{OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "Read the passphrase from FILE.", NULL},
 	{.name = NULL},
 };
