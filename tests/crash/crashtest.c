@@ -745,7 +745,7 @@ static struct pv_bdev *replay(
 	return disk;
 }
 
-static int verify(const char *trace, const char *image, uint64_t cut, uint64_t seed)
+static int verify_cut(const char *trace, const char *image, uint64_t cut, uint64_t seed)
 {
 	struct verifier v = {0};
 	struct model *model = model_new();
@@ -814,7 +814,7 @@ static int verify_command(int argc, char **argv)
 	}
 	printf("cut at record %ju of %ju, seed %ju\n", (uintmax_t)cut, (uintmax_t)records, (uintmax_t)seed);
 	fflush(stdout);
-	return verify(argv[2], argv[3], cut, seed);
+	return verify_cut(argv[2], argv[3], cut, seed);
 }
 
 int main(int argc, char **argv)
