@@ -25,17 +25,19 @@ static struct pool_device *find(const char *path)
 	return NULL;
 }
 
+static int expand(const char *path, bool automatic, struct pv_error *err);
+
 static void grow_task(void *arg)
 {
 	char *path = arg;
 	struct pv_error err = {0};
 
-	if (pv_pool_device_grown(path, &err) < 0)
+	if (expand(path, true, &err) < 0)
 		pv_log(PV_LOG_WARNING, "pool: a device has grown, its pool has not: %s", err.message);
 	free(path);
 }
 
-/* Growth may be reported by a completion, where no pool call is permitted: a task does the rest. */
+/* Growth may be reported by a completion, where no pool call is permitted: a task looks at autoexpand. */
 static void device_resized(struct pv_bdev *bdev, uint64_t size, void *private)
 {
 	struct pool_device *device = private;
@@ -156,7 +158,8 @@ static uint64_t leaf_guid(vdev_t *vd, const char *path)
 	return 0;
 }
 
-int pv_pool_device_grown(const char *path, struct pv_error *err)
+/* `automatic`: only as the pool's property autoexpand has it. */
+static int expand(const char *path, bool automatic, struct pv_error *err)
 {
 	vdev_state_t state = VDEV_STATE_UNKNOWN;
 	uint64_t guid = 0;
@@ -178,6 +181,10 @@ int pv_pool_device_grown(const char *path, struct pv_error *err)
 	mutex_exit(&spa_namespace_lock);
 	if (!guid)
 		return pv_fail(err, -ENOENT, path, "no imported pool uses this device");
+	if (automatic && (!spa->spa_autoexpand || !spa_writeable(spa))) {
+		spa_close(spa, FTAG);
+		return 0;
+	}
 	if (!spa_writeable(spa)) {
 		spa_close(spa, FTAG);
 		return pv_fail(err, -EROFS, path, "the pool is open read-only and cannot grow");
@@ -191,4 +198,9 @@ int pv_pool_device_grown(const char *path, struct pv_error *err)
 	if (state < VDEV_STATE_DEGRADED)
 		return pv_fail(err, -EIO, path, "the device could not be opened again after it had grown");
 	return 0;
+}
+
+int pv_pool_device_grown(const char *path, struct pv_error *err)
+{
+	return expand(path, false, err);
 }

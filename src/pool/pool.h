@@ -100,6 +100,11 @@ int pv_pool_scrub(const char *name, bool stop, struct pv_error *err);
 bool pv_pool_suspended(const char *name);
 /* Clears errors and resumes a suspended pool. */
 int pv_pool_clear(const char *name, struct pv_error *err);
+/*
+ * Gives all free space back to the devices below (discard); with `wait` returns when that is done, else at once.
+ * -EOPNOTSUPP when no device can, -EBUSY when it is going on already.
+ */
+int pv_pool_trim(const char *name, bool wait, struct pv_error *err);
 /* Reopens the vdev of a device that has grown (autoexpand). */
 int pv_pool_device_grown(const char *path, struct pv_error *err);
 

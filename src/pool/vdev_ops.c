@@ -158,6 +158,7 @@ static void device_io_start(zio_t *zio)
 {
 	vdev_t *vd = zio->io_vd;
 	struct pool_device *device = vd->vdev_tsd;
+	struct pv_bdev *bdev = device ? device->bdev : NULL;
 	struct request *request;
 	enum pv_bio_op op;
 
@@ -171,7 +172,7 @@ static void device_io_start(zio_t *zio)
 		zio_interrupt(zio);
 		return;
 	}
-	if (!device || !device->bdev || (op == PV_BIO_FLUSH && !vdev_readable(vd))) {
+	if (!bdev || (op == PV_BIO_FLUSH && !vdev_readable(vd))) {
 		zio->io_error = ENXIO;
 		zio_interrupt(zio);
 		return;
@@ -183,7 +184,7 @@ static void device_io_start(zio_t *zio)
 		zio_interrupt(zio);
 		return;
 	}
-	pv_bdev_submit(device->bdev, &request->bio);
+	pv_bdev_submit(bdev, &request->bio);
 }
 
 static void device_io_done(zio_t *zio)

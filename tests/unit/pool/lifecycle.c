@@ -1,6 +1,9 @@
 /* A pool is made, exported, found again by its labels, renamed, grown; garbage is refused. */
 #include "device.h"
 
+/* libzpool's; 0 where the system has none. */
+extern uint32_t hostid;
+
 static const char *const path = "/dev/mapper/pvol-T";
 
 static void create_one(const char *name)
@@ -102,6 +105,71 @@ static void grows_with_its_device(void **state)
 	assert_true(strtoull(after, NULL, 10) > strtoull(before, NULL, 10) + (64 << 20));
 	refused(pv_pool_device_grown("/dev/none", &err), -ENOENT, "no imported pool");
 	ok(pv_pool_export("tank", false, &err));
+	pv_pool_unregister_device(path);
+	device_fini(&device);
+}
+
+/* Only free space is discarded: a discard here zeroes, so the scrub would find any other. */
+static void trim_keeps_what_is_used(void **state)
+{
+	struct pv_pool_import import = {.name = "tank"};
+	struct device device;
+
+	device_init(&device, 128 << 20);
+	device_register(&device, path);
+	create_one("tank");
+	ok(pv_dataset_create("tank/a", NULL, 0, 0, 0, &err));
+	device.discards = 0;
+	ok(pv_pool_trim("tank", true, &err));
+	assert_true(device.discards > 0);
+	ok(pv_pool_export("tank", false, &err));
+	ok(pv_pool_import(&import, NULL, &err));
+	ok(pv_pool_scrub("tank", false, &err));
+	for (int i = 0; i < 400; i++) {
+		pv_autofree char *scan = status_field("tank", "scan");
+
+		if (strstr(scan, "finished"))
+			break;
+		usleep(25000);
+	}
+	assert_status("tank", "errors", "0");
+	ok(pv_pool_export("tank", false, &err));
+	device.bdev.can_discard = false;
+	ok(pv_pool_import(&import, NULL, &err));
+	refused(pv_pool_trim("tank", true, &err), -EOPNOTSUPP, "none of its devices");
+	ok(pv_pool_export("tank", false, &err));
+	pv_pool_unregister_device(path);
+	device_fini(&device);
+}
+
+/* The device as it was while the pool was imported: after a crash here it opens, elsewhere only with force.
+ */
+static void crashed_pool_belongs_to_its_host(void **state)
+{
+	struct pv_pool_import import = {.name = "tank"};
+	const size_t size = 128 << 20;
+	pv_autofree char *crashed = malloc(size);
+	uint32_t own = hostid;
+	struct device device;
+
+	hostid = 0x1234567;
+	device_init(&device, size);
+	device_register(&device, path);
+	create_one("tank");
+	ok(pv_dataset_create("tank/a", NULL, 0, 0, 0, &err));
+	ok(pv_pool_sync("tank", &err));
+	memcpy(crashed, device.data, size);
+	ok(pv_pool_export("tank", false, &err));
+	memcpy(device.data, crashed, size);
+	ok(pv_pool_import(&import, NULL, &err));
+	ok(pv_pool_export("tank", false, &err));
+	memcpy(device.data, crashed, size);
+	hostid = 0x7654321;
+	refused(pv_pool_import(&import, NULL, &err), -EBUSY, "another host");
+	import.force = true;
+	ok(pv_pool_import(&import, NULL, &err));
+	ok(pv_pool_export("tank", false, &err));
+	hostid = own;
 	pv_pool_unregister_device(path);
 	device_fini(&device);
 }
@@ -208,6 +276,8 @@ int main(void)
 		cmocka_unit_test(another_path_and_name),
 		cmocka_unit_test(read_only_device_is_never_written),
 		cmocka_unit_test(grows_with_its_device),
+		cmocka_unit_test(trim_keeps_what_is_used),
+		cmocka_unit_test(crashed_pool_belongs_to_its_host),
 		cmocka_unit_test(garbage_is_no_pool),
 		cmocka_unit_test(one_good_label_is_enough),
 		cmocka_unit_test(damaged_pool_is_reported),
