@@ -168,6 +168,8 @@ int pv_pool_export(const char *name, bool force, struct pv_error *err)
 		spa_close(spa, FTAG);
 		return pool_fail(err, EAGAIN, name, "export the pool");
 	}
+	/* spa_export() itself waits for file systems on their way out only when the pool is writable. */
+	spa_evicting_os_wait(spa);
 	spa_close(spa, FTAG);
 	error = spa_export(name, NULL, force, B_FALSE);
 	return error ? pool_fail(err, error, name, "export the pool") : 0;
