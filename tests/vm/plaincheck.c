@@ -26,6 +26,7 @@ static int failures;
 
 __attribute__((noreturn)) static void die(const char *what)
 {
+	fflush(stdout);
 	fprintf(stderr, "plaincheck: %s: %s: %s\n", what, err.object, err.message);
 	_exit(2);
 }
@@ -301,8 +302,12 @@ int main(int argc, char **argv)
 		walk(root, datasets[i].place);
 		zpl_release(root);
 	}
-	for (unsigned i = 0; i < ndatasets; i++)
-		zpl_fs_unmount(datasets[i].fs, false);
+	for (unsigned i = 0; i < ndatasets; i++) {
+		int rc = zpl_fs_unmount(datasets[i].fs, false);
+
+		if (rc < 0)
+			wrong(datasets[i].name, "unmount", rc);
+	}
 	if (pv_pool_export(argv[3], false, &err) < 0)
 		die("export");
 	pv_pool_unregister_device(argv[2]);
