@@ -138,7 +138,8 @@ static void test_create(void)
 
 static void test_link(void)
 {
-	struct zpl_node *dir = make_dir(root, "links"), *node = make_file(dir, "a"), *other = make_dir(dir, "d");
+	struct zpl_node *dir = make_dir(root, "links"), *node = make_file(dir, "a"),
+			*other = make_dir(dir, "d");
 
 	OK(zpl_link(node, dir, "b"));
 	CHECK_INT(attr_of(node).nlink, 2);
@@ -323,7 +324,7 @@ static void test_attributes(void)
 	OK(zpl_setattr(node, &attr, ZPL_SET_MODE | ZPL_SET_UID | ZPL_SET_GID, &attr));
 	CHECK_INT(attr.mode, S_IFREG | 04711);
 	CHECK(attr.uid == 12 && attr.gid == 34);
-	CHECK(attr.flags & 0x4); /* trivial ACL */
+	CHECK(attr.flags & 0x4);   /* trivial ACL */
 	CHECK(attr.flags & 0x100); /* everyone may execute */
 	attr = (struct zpl_attr){.atime = {-5, 7}, .mtime = {1, 2}, .ctime = {3, 4}};
 	OK(zpl_setattr(node, &attr, ZPL_SET_ATIME | ZPL_SET_MTIME | ZPL_SET_CTIME, &attr));
@@ -502,6 +503,34 @@ static void test_statvfs(void)
 	CHECK(stat.f_bavail > 0 && stat.f_blocks > stat.f_bavail && stat.f_namemax == 255);
 }
 
+/* Space and objects by owner; the DMU counts them when a transaction group is written. */
+static void test_accounting(void)
+{
+	struct zpl_node *node;
+	struct zpl_attr attr = {.uid = 4242};
+	static char data[256 << 10];
+
+	OK(zpl_create(root, "owned", S_IFREG | 0644, 0, &(struct zpl_cred){4141, 4343}, &node, NULL));
+	memset(data, 'd', sizeof(data));
+	OK(put(node, 0, data, sizeof(data)));
+	OK(zpl_fs_sync(fs));
+	CHECK_INT(test_accounted(fs, -1, "obj-102d"), 1);
+	CHECK_INT(test_accounted(fs, -2, "obj-10f7"), 1);
+	CHECK(test_accounted(fs, -1, "102d") > 0);
+	OK(zpl_setattr(node, &attr, ZPL_SET_UID, NULL));
+	OK(zpl_fs_sync(fs));
+	CHECK_INT(test_accounted(fs, -1, "obj-102d"), 0);
+	CHECK_INT(test_accounted(fs, -1, "102d"), 0);
+	CHECK_INT(test_accounted(fs, -1, "obj-1092"), 1);
+	OK(zpl_unlink(root, "owned"));
+	zpl_release(node);
+	for (int i = 0; i < 100 && test_zap_count(fs, "DELETE_QUEUE"); i++)
+		usleep(10000);
+	OK(zpl_fs_sync(fs));
+	CHECK_INT(test_accounted(fs, -1, "obj-1092"), 0);
+	CHECK_INT(test_accounted(fs, -2, "10f7"), 0);
+}
+
 static void run(void)
 {
 	test_start();
@@ -521,6 +550,7 @@ static void run(void)
 	test_read_only();
 	test_case();
 	test_statvfs();
+	test_accounting();
 	CHECK_INT(zpl_fs_unmount(fs, false), -EBUSY);
 	zpl_release(root);
 	OK(zpl_fs_unmount(fs, false));
@@ -530,5 +560,8 @@ static void run(void)
 
 int main(void)
 {
-	return test_step(run) ? 0 : 1;
+	if (!test_step(run))
+		return 1;
+	test_zdb("test");
+	return 0;
 }

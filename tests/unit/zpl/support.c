@@ -94,6 +94,7 @@ void test_start(void)
 	extern char *spa_config_path;
 
 	spa_config_path = path("zpool.cache");
+	unlink(spa_config_path); /* a crashed run's would say that the pool is open */
 	zfs_flags = 0;
 	kernel_init(SPA_MODE_READ | SPA_MODE_WRITE);
 	zpl_register_accounting();
@@ -156,8 +157,9 @@ void test_create_fs(const char *name, uint64_t casesensitivity, uint64_t normali
 		.casesensitivity = casesensitivity,
 		.normalization = normalization};
 
-	OK(dmu_objset_create(name, DMU_OST_ZFS, casesensitivity == ZPL_CASE_INSENSITIVE ? DS_FLAG_CI_DATASET : 0, NULL,
-		zpl_create_objset, &args));
+	OK(dmu_objset_create(name, DMU_OST_ZFS,
+		casesensitivity == ZPL_CASE_INSENSITIVE ? DS_FLAG_CI_DATASET : 0, NULL, zpl_create_objset,
+		&args));
 }
 
 void test_import_pool(const char *where, const char *name, bool read_only)
@@ -221,6 +223,42 @@ uint64_t test_zap_count(struct zpl_fs *fs, const char *entry)
 	dsl_dataset_rele(ds, FTAG);
 	dsl_pool_rele(dp, FTAG);
 	return count;
+}
+
+uint64_t test_accounted(struct zpl_fs *fs, int64_t object, const char *id)
+{
+	objset_t *os;
+	uint64_t value = 0;
+	dsl_pool_t *dp;
+	dsl_dataset_t *ds;
+
+	OK(dsl_pool_hold(zpl_fs_name(fs), FTAG, &dp));
+	OK(dsl_dataset_hold(dp, zpl_fs_name(fs), FTAG, &ds));
+	OK(dmu_objset_from_ds(ds, &os));
+	(void)zap_lookup(os, (uint64_t)object, id, 8, 1, &value);
+	dsl_dataset_rele(ds, FTAG);
+	dsl_pool_rele(dp, FTAG);
+	return value;
+}
+
+void test_zdb(const char *name)
+{
+	char *command;
+
+	if (access("/usr/sbin/zdb", X_OK) != 0) {
+		printf("skipped: no zdb\n");
+		return;
+	}
+	if (asprintf(&command, "/usr/sbin/zdb -e -p %s -bcc %s >%s/zdb.out 2>&1", test_dir(), name,
+		    test_dir()) < 0)
+		abort();
+	if (system(command) != 0) {
+		free(command);
+		if (asprintf(&command, "tail -30 %s/zdb.out >&2", test_dir()) < 0 || system(command) != 0)
+			fprintf(stderr, "no output of zdb\n");
+		CHECK(!"zdb found the pool clean");
+	}
+	free(command);
 }
 
 struct zpl_fs *test_mount(const char *name, bool read_only)

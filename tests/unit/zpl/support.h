@@ -11,7 +11,8 @@
 
 /* A private directory for this run, removed at exit of the process that made it. */
 const char *test_dir(void);
-/* Runs `step` in a child process, so that each has a libzpool of its own; true if it returned (0) or _exit()ed 0. */
+/* Runs `step` in a child process, so that each has a libzpool of its own; true if it returned (0) or
+ * _exit()ed 0. */
 bool test_step(void (*step)(void));
 
 void test_start(void);
@@ -27,6 +28,11 @@ void test_snapshot(const char *name); /* "pool@snap" */
 int test_rollback(const char *fs, const char *snapshot, void *owner);
 void test_set_property(const char *fs, const char *name, uint64_t value);
 uint64_t test_zap_count(struct zpl_fs *fs, const char *master_entry);
+
+/* Has zdb traverse the exported pool in test_dir(): checksums, leaks, reference counts. */
+void test_zdb(const char *name);
+/* What the accounting object (-1 owner, -2 group) says of `id`, e.g. "obj-0". */
+uint64_t test_accounted(struct zpl_fs *fs, int64_t object, const char *id);
 
 struct zpl_fs *test_mount(const char *name, bool read_only);
 
