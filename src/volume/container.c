@@ -23,8 +23,8 @@ static uint64_t mib(uint64_t bytes)
 }
 
 /*
- * A process that has the file open: 0 if none can be seen. Descriptors are compared by the name that /proc shows for
- * them: a stat could hang on, or touch, a mount of ours.
+ * A process that has the file open: 0 if none can be seen. Descriptors are compared by the name that /proc
+ * shows for them: a stat could hang on, or touch, a mount of ours.
  */
 static pid_t find_user_of(const char *file)
 {
@@ -114,17 +114,14 @@ static int open_error(int code, const char *path, bool read_only, struct pv_erro
 	struct stat st;
 
 	switch (code) {
-	case -ENOENT:
-		return pv_fail_as(err, code, PV_EXIT_NO_VOLUME, path, "there is no such container");
+	case -ENOENT: return pv_fail_as(err, code, PV_EXIT_NO_VOLUME, path, "there is no such container");
 	case -ENOTDIR: return pv_fail(err, code, path, "a part of this path is not a directory");
 	case -ELOOP:
 		pv_fail(err, code, path, "the container is a symbolic link");
 		pv_remedy(err, "give the path of the file itself");
 		return code;
 	case -EISDIR: return pv_fail(err, code, path, "this is a directory, not a container");
-	case -EROFS:
-		pv_fail(err, code, path, "the container lies on a read-only file system");
-		break;
+	case -EROFS: pv_fail(err, code, path, "the container lies on a read-only file system"); break;
 	case -EBUSY: return busy(path, 0, err);
 	case -EACCES:
 	case -EPERM:
@@ -151,7 +148,8 @@ static int block_size(int fd, uint64_t *ret_size)
 	return 0;
 }
 
-int pv_container_open(const char *path, unsigned flags, struct pv_container *ret_container, struct pv_error *err)
+int pv_container_open(
+	const char *path, unsigned flags, struct pv_container *ret_container, struct pv_error *err)
 {
 	bool read_only = flags & PV_CONTAINER_READ_ONLY;
 	int mode = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
@@ -159,7 +157,8 @@ int pv_container_open(const char *path, unsigned flags, struct pv_container *ret
 	struct stat st;
 	int r;
 
-	/* Names such as /dev/disk/by-id/X are links to devices; a link to a file could be redirected by others. */
+	/* Names such as /dev/disk/by-id/X are links to devices; a link to a file could be redirected by
+	 * others. */
 	if (stat(path, &st) < 0) {
 		int code = -errno;
 
@@ -189,7 +188,8 @@ int pv_container_open(const char *path, unsigned flags, struct pv_container *ret
 	if (c.is_block) {
 		r = block_size(c.fd, &c.size);
 		if (r < 0)
-			return pv_fail(err, r, path, "cannot tell the size of this device: %s", pv_strerror(r));
+			return pv_fail(
+				err, r, path, "cannot tell the size of this device: %s", pv_strerror(r));
 	}
 	if (!(flags & PV_CONTAINER_NO_LOCK)) {
 		r = lock(c.fd, path, !read_only, err);
@@ -217,11 +217,13 @@ static int fill_new(int fd, const char *path, uint64_t size, bool full, struct p
 	else if (ftruncate(fd, (off_t)size) < 0)
 		code = -errno;
 	if (code == -ENOSPC || code == -EDQUOT) {
-		pv_fail(err, code, path, "no room for a container of %" PRIu64 " MiB: %s", mib(size), pv_strerror(code));
+		pv_fail(err, code, path, "no room for a container of %" PRIu64 " MiB: %s", mib(size),
+			pv_strerror(code));
 		return pv_remedy(err, "free some space, or choose a smaller --size");
 	}
 	if (code == -EFBIG)
-		return pv_fail(err, code, path, "the file system does not take files of %" PRIu64 " MiB", mib(size));
+		return pv_fail(
+			err, code, path, "the file system does not take files of %" PRIu64 " MiB", mib(size));
 	if (code < 0)
 		return pv_fail(err, code, path, "cannot make the container: %s", pv_strerror(code));
 	return 0;
@@ -253,8 +255,8 @@ int pv_container_create(const char *path, uint64_t size, bool full, struct pv_co
 			return r;
 		if (c.size < PV_CONTAINER_MIN || (size && size > c.size))
 			return size > c.size ? pv_fail_as(err, -EINVAL, PV_EXIT_USAGE, path,
-						       "the device has only %" PRIu64 " MiB", mib(c.size)) :
-					       too_small(path, c.size, err);
+						       "the device has only %" PRIu64 " MiB", mib(c.size))
+					     : too_small(path, c.size, err);
 		*ret_made = false;
 		*ret_container = c;
 		c.fd = -1;
@@ -298,15 +300,16 @@ int pv_container_create(const char *path, uint64_t size, bool full, struct pv_co
 	return 0;
 }
 
-int pv_container_check_size(const struct pv_container *c, const char *path, uint64_t registered, uint64_t needed,
-	struct pv_error *err)
+int pv_container_check_size(const struct pv_container *c, const char *path, uint64_t registered,
+	uint64_t needed, struct pv_error *err)
 {
 	uint64_t least = registered > needed ? registered : needed;
 
 	if (c->size >= least)
 		return 0;
-	pv_fail(err, -EUCLEAN, path, "the container is truncated: it has %" PRIu64 " bytes and should have %" PRIu64,
-		c->size, least);
+	pv_fail(err, -EUCLEAN, path,
+		"the container is truncated: it has %" PRIu64 " bytes and should have %" PRIu64, c->size,
+		least);
 	pv_remedy(err, "restore it from a copy; 'pvol info' shows what its header says");
 	return -EUCLEAN;
 }
@@ -336,16 +339,22 @@ const char *pv_container_unreachable(int fd)
 	if (fstatfs(fd, &fs) < 0)
 		return NULL;
 	switch ((unsigned)fs.f_type) {
-	case BTRFS_SUPER_MAGIC: return "the file system (btrfs) is copy-on-write: old blocks and snapshots may remain";
+	case BTRFS_SUPER_MAGIC:
+		return "the file system (btrfs) is copy-on-write: old blocks and snapshots may remain";
 	case 0x2fc12fc1: return "the file system (ZFS) is copy-on-write: old blocks and snapshots may remain";
-	case 0xca451a4e: return "the file system (bcachefs) is copy-on-write: old blocks and snapshots may remain";
+	case 0xca451a4e:
+		return "the file system (bcachefs) is copy-on-write: old blocks and snapshots may remain";
 	case F2FS_SUPER_MAGIC: return "the file system (F2FS) is log-structured: old blocks may remain";
 	case 0x58465342: return "on XFS a reflinked copy of the container keeps the old blocks";
-	case OVERLAYFS_SUPER_MAGIC: return "the file lies on an overlay: the lower layer may hold an old copy";
+	case OVERLAYFS_SUPER_MAGIC:
+		return "the file lies on an overlay: the lower layer may hold an old copy";
 	case NFS_SUPER_MAGIC:
 	case 0xff534d42:
 	case 0xfe534d42:
-	case FUSE_SUPER_MAGIC: return "the file lies on a network or FUSE file system: what its server keeps is unknown";
-	default: return "a drive with flash memory, or a journal with data, may keep old copies of overwritten blocks";
+	case FUSE_SUPER_MAGIC:
+		return "the file lies on a network or FUSE file system: what its server keeps is unknown";
+	default:
+		return "a drive with flash memory, or a journal with data, may keep old copies of "
+		       "overwritten blocks";
 	}
 }

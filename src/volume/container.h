@@ -1,8 +1,8 @@
 /*
- * Containers: the files and block devices that hold volumes. Each is opened once, by the keeper, and locked with an
- * open-file-description lock; the descriptor is passed on to workers and engine, so that the lock outlives a dead
- * process and ends when the last of them is gone. flock(2) is never held while a volume is open: cryptsetup would
- * hang on it.
+ * Containers: the files and block devices that hold volumes. Each is opened once, by the keeper, and locked
+ * with an open-file-description lock; the descriptor is passed on to workers and engine, so that the lock
+ * outlives a dead process and ends when the last of them is gone. flock(2) is never held while a volume is
+ * open: cryptsetup would hang on it.
  */
 #ifndef PV_VOLUME_CONTAINER_H
 #define PV_VOLUME_CONTAINER_H
@@ -30,33 +30,36 @@ struct pv_container {
 };
 
 /*
- * Opens an existing container. -ENOENT, -EISDIR, -ELOOP (a symbolic link, unless to a block device), -EACCES, -EROFS,
- * -EBUSY (locked by another process, named where it can be found out; or a block device in use), -EINVAL (neither
- * file nor block device). Released with pv_container_close().
+ * Opens an existing container. -ENOENT, -EISDIR, -ELOOP (a symbolic link, unless to a block device), -EACCES,
+ * -EROFS, -EBUSY (locked by another process, named where it can be found out; or a block device in use),
+ * -EINVAL (neither file nor block device). Released with pv_container_close().
  */
-int pv_container_open(const char *path, unsigned flags, struct pv_container *ret_container, struct pv_error *err);
+int pv_container_open(
+	const char *path, unsigned flags, struct pv_container *ret_container, struct pv_error *err);
 
 /*
- * Makes a new file of `size` bytes, which must not exist, and locks it. `full` allocates all of it now, else it is
- * sparse. -EEXIST, -EINVAL (too small), -ENOSPC ...; on failure nothing is left. A block device must exist and is
- * opened as above; `size` 0 is then its own size, and *ret_made is false.
+ * Makes a new file of `size` bytes, which must not exist, and locks it. `full` allocates all of it now, else
+ * it is sparse. -EEXIST, -EINVAL (too small), -ENOSPC ...; on failure nothing is left. A block device must
+ * exist and is opened as above; `size` 0 is then its own size, and *ret_made is false.
  */
 int pv_container_create(const char *path, uint64_t size, bool full, struct pv_container *ret_container,
 	bool *ret_made, struct pv_error *err);
 
-/* Checks the size against what is registered and needed; -EUCLEAN names both. `registered` and `needed` may be 0. */
+/* Checks the size against what is registered and needed; -EUCLEAN names both. `registered` and `needed` may
+ * be 0. */
 int pv_container_check_size(const struct pv_container *container, const char *path, uint64_t registered,
 	uint64_t needed, struct pv_error *err);
 
-/* Closes the descriptor (the lock lives on in other processes that have it). A zeroed or closed one is accepted. */
+/* Closes the descriptor (the lock lives on in other processes that have it). A zeroed or closed one is
+ * accepted. */
 void pv_container_close(struct pv_container *container);
 
 /* Removes a container file that this process made, if the path is still that very file. */
 void pv_container_remove(const char *path, const struct pv_container *container);
 
 /*
- * What an overwrite of this container cannot reach, as a sentence for people ("the file system is copy-on-write
- * (btrfs): ..."), or NULL when nothing special is known. Static storage.
+ * What an overwrite of this container cannot reach, as a sentence for people ("the file system is
+ * copy-on-write (btrfs): ..."), or NULL when nothing special is known. Static storage.
  */
 const char *pv_container_unreachable(int fd);
 

@@ -45,8 +45,8 @@ int pv_hello(struct pv_channel *channel, const char *libzpool, int timeout_ms, c
 	if (protocol != PV_PROTOCOL_VERSION) {
 		free(version);
 		return pv_fail(err, -EPROTO, NULL,
-			"the other side speaks version %d of the control protocol, this program version %d", (int)protocol,
-			PV_PROTOCOL_VERSION);
+			"the other side speaks version %d of the control protocol, this program version %d",
+			(int)protocol, PV_PROTOCOL_VERSION);
 	}
 	if (ret_version)
 		*ret_version = version;

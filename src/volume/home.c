@@ -1,6 +1,6 @@
 /*
- * Finding and checking the home and the runtime directory. Both are private: what lies in them is trusted, so an
- * attacker who could place a directory of his own under the same name (in /tmp above all) must be noticed.
+ * Finding and checking the home and the runtime directory. Both are private: what lies in them is trusted, so
+ * an attacker who could place a directory of his own under the same name (in /tmp above all) must be noticed.
  */
 #include "volume/home.h"
 #include "base/cleanup.h"
@@ -67,7 +67,8 @@ static int make_directories(const char *path, struct pv_error *err)
 
 			/* a read-only or foreign parent may be there already although mkdir is refused */
 			if (stat(copy, &st) < 0 || !S_ISDIR(st.st_mode))
-				return pv_fail(err, code, copy, "cannot make this directory: %s", pv_strerror(code));
+				return pv_fail(
+					err, code, copy, "cannot make this directory: %s", pv_strerror(code));
 		}
 		*p = c;
 		if (!c)
@@ -87,13 +88,15 @@ static int open_private(const char *path, bool closed, int *ret_fd, struct pv_er
 		if (code == -ENOENT)
 			return -ENOENT;
 		if (code == -ELOOP || code == -ENOTDIR)
-			return pv_fail(err, -ENOTDIR, path, "this must be a directory, and not a symbolic link");
+			return pv_fail(
+				err, -ENOTDIR, path, "this must be a directory, and not a symbolic link");
 		return pv_fail(err, code, path, "cannot open this directory: %s", pv_strerror(code));
 	}
 	if (fstat(fd, &st) < 0)
 		return pv_fail(err, -errno, path, "cannot read this directory: %s", pv_strerror(errno));
 	if (st.st_uid != geteuid()) {
-		pv_fail(err, -EPERM, path, "this directory belongs to user %u, not to you", (unsigned)st.st_uid);
+		pv_fail(err, -EPERM, path, "this directory belongs to user %u, not to you",
+			(unsigned)st.st_uid);
 		pv_remedy(err, "set %s to a directory of your own", closed ? "PVOL_RUNTIME" : "PVOL_HOME");
 		return -EPERM;
 	}
@@ -267,5 +270,5 @@ bool pv_home_runtime_present(const struct pv_home *h)
 	struct stat by_name, by_fd;
 
 	return lstat(h->runtime, &by_name) == 0 && fstat(h->runtime_fd, &by_fd) == 0 &&
-		by_name.st_dev == by_fd.st_dev && by_name.st_ino == by_fd.st_ino;
+	       by_name.st_dev == by_fd.st_dev && by_name.st_ino == by_fd.st_ino;
 }

@@ -1,6 +1,6 @@
 /*
- * Where things are kept: the home (registry and default containers) and the runtime directory (sockets, logs).
- * The rules for the runtime directory are in docs/protocol.md.
+ * Where things are kept: the home (registry and default containers) and the runtime directory (sockets,
+ * logs). The rules for the runtime directory are in docs/protocol.md.
  */
 #ifndef PV_VOLUME_HOME_H
 #define PV_VOLUME_HOME_H
@@ -17,9 +17,9 @@ struct pv_home {
 };
 
 /*
- * Finds both directories; with `create` makes what is missing (mode 0700). Refuses (-EPERM) directories that are not
- * the caller's, are symbolic links, or (the runtime directory) that others may enter. Without `create` missing
- * directories leave their descriptor -1. Caller frees *ret_home.
+ * Finds both directories; with `create` makes what is missing (mode 0700). Refuses (-EPERM) directories that
+ * are not the caller's, are symbolic links, or (the runtime directory) that others may enter. Without
+ * `create` missing directories leave their descriptor -1. Caller frees *ret_home.
  */
 int pv_home_open(bool create, struct pv_home **ret_home, struct pv_error *err);
 struct pv_home *pv_home_free(struct pv_home *home);

@@ -78,6 +78,68 @@ int pv_machine_check_locked_memory(struct pv_error *err)
 	return r < 0 ? r : 0;
 }
 
+static bool user_allow_other(void)
+{
+	pv_autofclose FILE *f = fopen("/etc/fuse.conf", "re");
+	char line[256];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		const char *word = line + strspn(line, " \t");
+
+		if (!strncmp(word, "user_allow_other", 16) &&
+			strspn(word + 16, " \t\r\n") == strlen(word + 16))
+			return true;
+	}
+	return false;
+}
+
+/* fusermount3 in the path, as libfuse looks for it; -EPERM when it has lost its set-user-id bit. */
+static int find_fusermount(void)
+{
+	pv_autofree char *path = strdup(getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
+	char *save = NULL;
+
+	for (char *dir = path ? strtok_r(path, ":", &save) : NULL; dir; dir = strtok_r(NULL, ":", &save)) {
+		pv_autofree char *program = NULL;
+		struct stat st;
+
+		if (asprintf(&program, "%s/fusermount3", dir) < 0)
+			return -ENOMEM;
+		if (stat(program, &st) == 0 && S_ISREG(st.st_mode) && access(program, X_OK) == 0)
+			return (st.st_mode & S_ISUID) && st.st_uid == 0 ? 0 : -EPERM;
+	}
+	return -ENOENT;
+}
+
+int pv_machine_check_fuse(bool *ret_allow_other, struct pv_error *err)
+{
+	pv_autoclose int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	int r;
+
+	if (fd < 0 && (errno == EACCES || errno == EPERM)) {
+		pv_fail(err, -errno, "/dev/fuse", "you may not open this device, so nothing can be mounted");
+		return pv_remedy(err, "as root: chmod 666 /dev/fuse ('pvol doctor' tells more)");
+	}
+	if (fd < 0) {
+		pv_fail(err, -errno, "/dev/fuse", "the kernel offers no FUSE, so nothing can be mounted: %s",
+			pv_strerror(errno));
+		return pv_remedy(err, "as root: modprobe fuse ('pvol doctor' tells more)");
+	}
+	r = geteuid() == 0 ? 0 : find_fusermount();
+	if (r == -ENOENT) {
+		pv_fail(err, r, "fusermount3", "this program is missing, so nothing can be mounted");
+		return pv_remedy(err, "as root: apt-get install fuse3");
+	}
+	if (r < 0) {
+		pv_fail(err, r, "fusermount3",
+			"this program is not set-user-id root, so nothing can be mounted");
+		return pv_remedy(err, "as root: chmod u+s the program, or reinstall the package fuse3");
+	}
+	if (ret_allow_other)
+		*ret_allow_other = geteuid() == 0 || user_allow_other();
+	return 0;
+}
+
 static uint64_t cgroup_limit(void)
 {
 	pv_autofclose FILE *self = fopen("/proc/self/cgroup", "re");

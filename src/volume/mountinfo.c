@@ -1,6 +1,6 @@
 /*
- * Parsing /proc/self/mountinfo (proc(5): "id parent maj:min root point options [fields] - type source super"), and
- * removing the mounts of dead engines.
+ * Parsing /proc/self/mountinfo (proc(5): "id parent maj:min root point options [fields] - type source
+ * super"), and removing the mounts of dead engines.
  */
 #include "volume/mountinfo.h"
 #include "base/cleanup.h"
@@ -183,7 +183,8 @@ static int detach(const char *point)
 	char program[] = "fusermount3", unmount[] = "-uzq", end[] = "--";
 	pv_autofree char *copy = strdup(point);
 	char *argv[] = {program, unmount, end, copy, NULL};
-	const char *const paths[] = {"/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3"};
+	const char *const paths[] = {
+		"/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3"};
 	pid_t pid;
 	int status;
 

@@ -1,6 +1,6 @@
 /*
- * The kernel's mount table, read without touching any mounted file system: a path below a dead FUSE mount answers
- * ENOTCONN, one below a stuck mount never.
+ * The kernel's mount table, read without touching any mounted file system: a path below a dead FUSE mount
+ * answers ENOTCONN, one below a stuck mount never.
  */
 #ifndef PV_VOLUME_MOUNTINFO_H
 #define PV_VOLUME_MOUNTINFO_H
@@ -11,14 +11,15 @@
 
 struct pv_mount_entry {
 	int id, parent;
-	char *point;   /* unescaped */
-	char *type;    /* "fuse.pvol" */
+	char *point; /* unescaped */
+	char *type;  /* "fuse.pvol" */
 	char *source;
 	char *options; /* of the super block */
 };
 
 struct pv_mount_table {
-	struct pv_mount_entry *entries; /* in the kernel's order: parents first, the topmost of a stack last */
+	struct pv_mount_entry
+		*entries; /* in the kernel's order: parents first, the topmost of a stack last */
 	size_t count;
 };
 
@@ -34,8 +35,8 @@ bool pv_path_is_below(const char *path, const char *point);
 const struct pv_mount_entry *pv_mount_table_pvol(const struct pv_mount_table *table, const char *path);
 
 /*
- * Lazily unmounts every FUSE mount at or below `point`, in reverse order, with fusermount3 (as root: umount2). Used
- * when their server is dead. Returns how many are left (0 = all gone), or -errno.
+ * Lazily unmounts every FUSE mount at or below `point`, in reverse order, with fusermount3 (as root:
+ * umount2). Used when their server is dead. Returns how many are left (0 = all gone), or -errno.
  */
 int pv_mounts_detach_below(const char *point, struct pv_error *err);
 

@@ -1,6 +1,6 @@
 /*
- * The rules for volume names: those of zpool(8) for pools (first a letter; letters, digits, '-', '_', '.', ':'; not a
- * word that means a kind of vdev) without the blank, which device-mapper names cannot hold.
+ * The rules for volume names: those of zpool(8) for pools (first a letter; letters, digits, '-', '_', '.',
+ * ':'; not a word that means a kind of vdev) without the blank, which device-mapper names cannot hold.
  */
 #include "volume/name.h"
 
@@ -27,8 +27,8 @@ int pv_volume_name_check(const char *name, struct pv_error *err)
 		return pv_fail_as(err, -EINVAL, PV_EXIT_USAGE, NULL,
 			"the name of the volume is longer than %d characters", PV_VOLUME_NAME_MAX);
 	if (!is_letter(name[0]))
-		return pv_fail_as(err, -EINVAL, PV_EXIT_USAGE, name,
-			"the name of a volume must begin with a letter");
+		return pv_fail_as(
+			err, -EINVAL, PV_EXIT_USAGE, name, "the name of a volume must begin with a letter");
 	for (const char *p = name; *p; p++) {
 		if (!is_allowed(*p))
 			return pv_fail_as(err, -EINVAL, PV_EXIT_USAGE, name,
@@ -43,7 +43,8 @@ int pv_volume_name_check(const char *name, struct pv_error *err)
 		return pv_fail_as(err, -EINVAL, PV_EXIT_USAGE, name, "this name is reserved by ZFS");
 	/* the engine's socket would have the name of another engine's log */
 	if (strlen(name) > 4 && !strcmp(name + strlen(name) - 4, ".log"))
-		return pv_fail_as(err, -EINVAL, PV_EXIT_USAGE, name, "the name of a volume may not end in '.log'");
+		return pv_fail_as(
+			err, -EINVAL, PV_EXIT_USAGE, name, "the name of a volume may not end in '.log'");
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 /*
- * Names of volumes. A volume's name is also its pool's, part of a device-mapper name (pvol-NAME) and of file names,
- * so it must be good for all of them.
+ * Names of volumes. A volume's name is also its pool's, part of a device-mapper name (pvol-NAME) and of file
+ * names, so it must be good for all of them.
  */
 #ifndef PV_VOLUME_NAME_H
 #define PV_VOLUME_NAME_H

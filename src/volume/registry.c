@@ -1,10 +1,12 @@
 /*
- * Registry files: {"version":1,"name","uuid","format","containers":[{"path","size"}],"at","slots":[{"slot","kind"}],
- * "pool_guid","last_txg","created","opened":{"at","read_only","boot"},"incidents":[{"time","what","detail"}]}
+ * Registry files:
+ * {"version":1,"name","uuid","format","containers":[{"path","size"}],"at","slots":[{"slot","kind"}],
+ * "pool_guid","last_txg","created","opened":{"at","read_only","boot"},
+ * "interrupted","failed","incidents":[{"time","what","detail"}]}
  *
- * A file is valid if it is a JSON object of a known version whose name is that of the file and which names at least
- * one container by an absolute path. Temporary files are ".NAME.tmp"; one left by a crash is overwritten by the next
- * save and is never read.
+ * A file is valid if it is a JSON object of a known version whose name is that of the file and which names at
+ * least one container by an absolute path. Temporary files are ".NAME.tmp"; one left by a crash is
+ * overwritten by the next save and is never read.
  */
 #include "volume/registry.h"
 #include "base/cleanup.h"
@@ -39,6 +41,7 @@ struct pv_record *pv_record_free(struct pv_record *record)
 		free(record->containers[i]);
 	free(record->at);
 	free(record->opened_at);
+	free(record->failed);
 	json_object_put(record->slots);
 	json_object_put(record->incidents);
 	free(record);
@@ -97,6 +100,9 @@ static struct json_object *record_to_json(const struct pv_record *record)
 		pv_json_add_string(opened, "boot", record->boot_id);
 		json_object_object_add(json, "opened", opened);
 	}
+	if (record->interrupted)
+		pv_json_add_bool(json, "interrupted", true);
+	pv_json_add_string(json, "failed", record->failed);
 	json_object_object_add(json, "incidents", json_object_get(record->incidents));
 	return json;
 }
@@ -104,7 +110,9 @@ static struct json_object *record_to_json(const struct pv_record *record)
 static int damaged(struct pv_error *err, const char *name, const char *why)
 {
 	pv_fail(err, -EUCLEAN, name, "its registry file is damaged: %s", why);
-	pv_remedy(err, "open the container by its path; that writes a new registry file after 'pvol forget %s'", name);
+	pv_remedy(err,
+		"open the container by its path; that writes a new registry file after 'pvol forget %s'",
+		name);
 	return -EUCLEAN;
 }
 
@@ -117,8 +125,9 @@ static int containers_from_json(struct json_object *json, struct pv_record *reco
 		return -EUCLEAN;
 	for (size_t i = 0; i < count; i++) {
 		struct json_object *container = json_object_array_get_idx(containers, i);
-		const char *path = json_object_is_type(container, json_type_object) ?
-			pv_json_string(container, "path", NULL) : NULL;
+		const char *path = json_object_is_type(container, json_type_object)
+					   ? pv_json_string(container, "path", NULL)
+					   : NULL;
 
 		if (!path || *path != '/')
 			return -EUCLEAN;
@@ -131,8 +140,8 @@ static int containers_from_json(struct json_object *json, struct pv_record *reco
 	return 0;
 }
 
-static int record_from_json(const char *name, struct json_object *json, struct pv_record **ret_record,
-	struct pv_error *err)
+static int record_from_json(
+	const char *name, struct json_object *json, struct pv_record **ret_record, struct pv_error *err)
 {
 	pv_autorecord struct pv_record *record = pv_record_new(name);
 	struct json_object *incidents = pv_json_array(json, "incidents");
@@ -159,6 +168,9 @@ static int record_from_json(const char *name, struct json_object *json, struct p
 		record->opened_read_only = pv_json_bool(opened, "read_only", false);
 		snprintf(record->boot_id, sizeof(record->boot_id), "%s", pv_json_string(opened, "boot", ""));
 	}
+	record->interrupted = pv_json_bool(json, "interrupted", false);
+	if (pv_json_string(json, "failed", NULL))
+		record->failed = strdup(pv_json_string(json, "failed", ""));
 	if (slots)
 		record->slots = json_object_get(slots);
 	if (incidents) {
@@ -213,15 +225,17 @@ int pv_registry_load(int dirfd, const char *name, struct pv_record **ret_record,
 	fd = dirfd < 0 ? -1 : openat(dirfd, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 && (dirfd < 0 || errno == ENOENT)) {
 		pv_fail_as(err, -ENOENT, PV_EXIT_NO_VOLUME, name, "there is no volume of this name");
-		pv_remedy(err, "'pvol list' shows the volumes; 'pvol open PATH' opens a container that is not among them");
+		pv_remedy(err, "'pvol list' shows the volumes; 'pvol open PATH' opens a container that is "
+			       "not among them");
 		return -ENOENT;
 	}
 	if (fd < 0)
 		return pv_fail(err, -errno, name, "cannot read its registry file: %s", pv_strerror(errno));
 	r = read_whole(fd, &text);
 	if (r < 0)
-		return r == -EUCLEAN ? damaged(err, name, "not a regular file of sensible size") :
-				       pv_fail(err, r, name, "cannot read its registry file: %s", pv_strerror(r));
+		return r == -EUCLEAN
+			       ? damaged(err, name, "not a regular file of sensible size")
+			       : pv_fail(err, r, name, "cannot read its registry file: %s", pv_strerror(r));
 	json = json_tokener_parse(text);
 	if (!json_object_is_type(json, json_type_object))
 		return damaged(err, name, "not a JSON object");
@@ -256,7 +270,8 @@ int pv_registry_save(int dirfd, const struct pv_record *record, struct pv_error 
 	snprintf(temporary, sizeof(temporary), ".%s.tmp", record->name);
 	fd = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return pv_fail(err, -errno, record->name, "cannot write its registry file: %s", pv_strerror(errno));
+		return pv_fail(
+			err, -errno, record->name, "cannot write its registry file: %s", pv_strerror(errno));
 	r = write_whole(fd, json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY));
 	if (r >= 0 && write(fd, "\n", 1) != 1)
 		r = -EIO;
@@ -269,7 +284,8 @@ int pv_registry_save(int dirfd, const struct pv_record *record, struct pv_error 
 		return pv_fail(err, r, record->name, "cannot write its registry file: %s", pv_strerror(r));
 	}
 	if (fsync(dirfd) < 0)
-		return pv_fail(err, -errno, record->name, "cannot write the registry to disk: %s", pv_strerror(errno));
+		return pv_fail(err, -errno, record->name, "cannot write the registry to disk: %s",
+			pv_strerror(errno));
 	return 0;
 }
 
@@ -281,7 +297,8 @@ int pv_registry_remove(int dirfd, const char *name, struct pv_error *err)
 	if (unlinkat(dirfd, file, 0) < 0 && errno != ENOENT)
 		return pv_fail(err, -errno, name, "cannot remove its registry file: %s", pv_strerror(errno));
 	if (fsync(dirfd) < 0)
-		return pv_fail(err, -errno, name, "cannot write the registry to disk: %s", pv_strerror(errno));
+		return pv_fail(
+			err, -errno, name, "cannot write the registry to disk: %s", pv_strerror(errno));
 	return 0;
 }
 
@@ -292,7 +309,8 @@ static int is_registry_file(const struct dirent *entry)
 	return entry->d_name[0] != '.' && length > 5 && !strcmp(entry->d_name + length - 5, ".json");
 }
 
-int pv_registry_walk(int dirfd, int (*fn)(const char *name, void *private), void *private, struct pv_error *err)
+int pv_registry_walk(
+	int dirfd, int (*fn)(const char *name, void *private), void *private, struct pv_error *err)
 {
 	struct dirent **entries = NULL;
 	int count, r = 0;
