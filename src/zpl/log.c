@@ -2,21 +2,29 @@
  * What every change tells about itself, inside its transaction, and fsync.
  *
  * Two things hang on these calls. fsync needs to know when a node is safe: that is when the transaction group
- * of its last change, or of the last change of a name that leads to it, has reached the disk. And the replay
+ * of its last change, or of the last change of a name that leads to it, has reached the disk. Its own names are
+ * noted in the node; a directory above it exists at least as long as they do, but may have been renamed since: the
+ * last rename of any directory is noted in the file system, since nodes do not know all that is above them. And the replay
  * of an intent log must be noted in the same transaction as the change it makes. Records of our own are not
  * written: fsync waits for the transaction group instead, and all that wait for the same group share the
  * wait. The arguments are what records would be made of.
  */
 #include "zpl/zpl_int.h"
 
-static void touched(struct zpl_node *node, dmu_tx_t *tx)
+/* *highest = the greater of it and the transaction's group. */
+static void raise_txg(uint64_t *highest, dmu_tx_t *tx)
 {
 	uint64_t txg = dmu_tx_get_txg(tx);
-	uint64_t last = __atomic_load_n(&node->last_txg, __ATOMIC_RELAXED);
+	uint64_t last = __atomic_load_n(highest, __ATOMIC_RELAXED);
 
-	while (last < txg && !__atomic_compare_exchange_n(
-				     &node->last_txg, &last, txg, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+	while (last < txg &&
+		!__atomic_compare_exchange_n(highest, &last, txg, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
+}
+
+static void touched(struct zpl_node *node, dmu_tx_t *tx)
+{
+	raise_txg(&node->last_txg, tx);
 	if (node->fs->replaying)
 		(void)zil_replaying(node->fs->zilog, tx);
 }
@@ -47,6 +55,8 @@ void zpl_log_rename(struct zpl_node *sdir, const char *sname, struct zpl_node *t
 	touched(node, tx);
 	if (target)
 		touched(target, tx);
+	if (zpl_is_dir(node) || (target && (flags & RENAME_EXCHANGE) && zpl_is_dir(target)))
+		raise_txg(&node->fs->moved_txg, tx);
 }
 
 void zpl_log_write(struct zpl_node *node, uint64_t offset, uint64_t length, dmu_tx_t *tx)
@@ -77,7 +87,8 @@ int zpl_fsync(struct zpl_node *node, bool data_only)
 
 	if (ret)
 		return ret;
-	txg = __atomic_load_n(&node->last_txg, __ATOMIC_RELAXED);
+	txg = MAX(__atomic_load_n(&node->last_txg, __ATOMIC_RELAXED),
+		__atomic_load_n(&fs->moved_txg, __ATOMIC_RELAXED));
 	/* The teardown lock is kept: the objset must not be exchanged before its changes are out. */
 	if (txg > spa_last_synced_txg(dmu_objset_spa(fs->os)))
 		txg_wait_synced(fs->dp, txg);

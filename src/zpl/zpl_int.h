@@ -113,6 +113,7 @@ struct zpl_fs {
 	dsl_pool_t *dp;
 	bool set_up; /* master node read, callbacks registered */
 	zilog_t *zilog;
+	uint64_t moved_txg; /* atomic: highest transaction group in which a directory was renamed */
 	sa_attr_type_t *table;
 	bool snapshot;
 	bool owned_read_only; /* ownership without the right to write */
