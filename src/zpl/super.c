@@ -542,6 +542,7 @@ static void detach_node(struct zpl_node *node, void *private)
 int zpl_fs_unmount(struct zpl_fs *fs, bool force)
 {
 	size_t busy = 0;
+	spa_t *spa;
 
 	zpl_reaper_stop(fs);
 	pthread_rwlock_wrlock(&fs->teardown);
@@ -553,8 +554,13 @@ int zpl_fs_unmount(struct zpl_fs *fs, bool force)
 		return -EBUSY;
 	}
 	zpl_node_each(fs, detach_node, NULL);
+	spa = fs->dp->dp_spa;
 	quiesce(fs);
 	dsl_dataset_disown(fs->ds, DS_HOLD_FLAG_DECRYPT, fs);
+	/* Objsets go in the background; the export of a pool without transaction groups does not wait for
+	 * that. */
+	if (!spa_writeable(spa))
+		spa_evicting_os_wait(spa);
 	fs->os = NULL;
 	fs->dead = true;
 	pthread_rwlock_unlock(&fs->teardown);
