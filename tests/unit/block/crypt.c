@@ -206,7 +206,7 @@ static void grows_with_the_container(void **state)
 static void more_writes_than_bounce_memory(void **state)
 {
 	enum { N = 100 };
-	const struct pv_sim_options sim_options = {.seed = 1, .delay_us = 2000};
+	struct pv_sim_options sim_options = {.seed = 1, .delay_us = 2000, .space = 4096, .hold = true};
 	struct pv_bdev *below, *bdev;
 	pv_autofree uint8_t *data = malloc(2 * MIB), *out = malloc(2 * MIB);
 	struct iovec iov = {data, 2 * MIB}, small = {data, 4096};
@@ -227,9 +227,11 @@ static void more_writes_than_bounce_memory(void **state)
 			.private = &t};
 		pv_bdev_submit(bdev, &bios[i]);
 	}
+	pv_bdev_describe(bdev, j);
+	sim_options.space = 0;
+	pv_sim_set(bdev, &sim_options);
 	tally_wait(&t, 2 * N);
 	assert_int_equal(t.failed, 0);
-	pv_bdev_describe(bdev, j);
 	assert_true(pv_json_u64(j, "bounce_waits", 0) > 0);
 	assert_true(pv_json_u64(j, "bounce_bytes", 0) <= 64 * MIB);
 	for (size_t i = 0; i < N; i += 33) {

@@ -343,18 +343,34 @@ static void falls_back_at_run_time(void **state)
 	assert_child_ok(lost_uring_child);
 }
 
+static bool write_text(const char *path, const char *text)
+{
+	pv_autoclose int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+}
+
+/* A mount namespace of one's own, for an ordinary user in a user namespace where he is root. */
+static bool own_mounts(void)
+{
+	char users[64], groups[64];
+
+	if (geteuid() == 0)
+		return unshare(CLONE_NEWNS) == 0;
+	snprintf(users, sizeof(users), "0 %u 1\n", geteuid());
+	snprintf(groups, sizeof(groups), "0 %u 1\n", getegid());
+	return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_text("/proc/self/setgroups", "deny") &&
+	       write_text("/proc/self/uid_map", users) && write_text("/proc/self/gid_map", groups);
+}
+
 /* A private tmpfs of 2 MiB; 77 where even a user namespace gives none. */
 static int full_directory(void)
 {
 	char name[] = "/tmp/pv-unit-XXXXXX";
 	int fd;
 
-	if (geteuid() != 0) {
-		if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
-			_exit(77);
-	} else if (unshare(CLONE_NEWNS) < 0) {
+	if (!own_mounts())
 		_exit(77);
-	}
 	mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
 	child_check(mkdtemp(name) != NULL);
 	if (mount("tmpfs", name, "tmpfs", 0, "size=2m") < 0) {
