@@ -173,6 +173,7 @@ static void op_init(void *private, struct fuse_conn_info *conn)
 	 * save.
 	 */
 	conn->want = wanted & conn->capable;
+	conn->max_read = PV_MAX_IO; /* must equal the mount option */
 	conn->max_write = PV_MAX_IO;
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;

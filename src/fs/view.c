@@ -45,6 +45,7 @@ static void fill(const struct view *view, fuse_ino_t ino, struct stat *ret_stat)
 static void op_init(void *private, struct fuse_conn_info *conn)
 {
 	conn->want &= FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS;
+	conn->max_read = PV_MAX_IO; /* must equal the mount option */
 	conn->max_write = PV_MAX_IO;
 }
 
