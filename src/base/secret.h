@@ -1,7 +1,8 @@
 /*
  * Secrets: passphrases, PINs, volume keys. They live only in memory that is locked, excluded from core
  * files and not inherited by children: memfd_secret(2) where the kernel has it, else mlock(2). With
- * neither, allocation fails (no fall-back to ordinary memory).
+ * neither, allocation fails (no fall-back to ordinary memory). A forked child must not touch its parent's
+ * secrets. System calls that copy may use the memory, direct I/O may not.
  */
 #ifndef PV_BASE_SECRET_H
 #define PV_BASE_SECRET_H

@@ -39,7 +39,8 @@ struct pv_bio {
 	uint64_t length;
 	const struct iovec *iov;
 	int iovcnt;
-	/* Called exactly once, on any thread, possibly before pv_bdev_submit returns. error: 0 or negative
+	/*
+	 * Called exactly once, on any thread, possibly before pv_bdev_submit returns. error: 0 or negative
 	 * errno; out of range is -EINVAL, a read beyond a truncated file's end -EIO. Must not block for long.
 	 */
 	void (*done)(struct pv_bio *bio, int error);
@@ -48,15 +49,13 @@ struct pv_bio {
 
 struct pv_bdev_ops {
 	const char *name; /* "file", "crypt", "sim", "trace", "mem" */
-	/* Must not block for long (it may be called by libzpool's I/O threads); completes through bio->done.
-	 */
+	/* Must not block for long (libzpool's I/O threads call it); completes through pv_bio_done(). */
 	void (*submit)(struct pv_bdev *bdev, struct pv_bio *bio);
 	/* Re-reads the size from below after growth; calls pv_bdev_set_size(). 0 or -errno. */
 	int (*refresh)(struct pv_bdev *bdev, struct pv_error *err);
 	/* Adds figures to `into` for status output: errors, held requests, backend in use. */
 	void (*describe)(struct pv_bdev *bdev, struct json_object *into);
-	/* All requests have completed. Releases its own things and the structure; pv_bdev_close() goes on
-	 * with `below`. */
+	/* All requests have completed. Releases its own things and the structure, not `below`. */
 	void (*close)(struct pv_bdev *bdev);
 };
 
@@ -72,9 +71,8 @@ struct pv_bdev {
 	bool read_only;
 	bool can_discard;
 	bool rotational;
-	_Atomic bool failed; /* a flush failed: see above */
-	_Atomic bool
-		full; /* the backing store is out of space: writes are being held; set on the whole stack */
+	_Atomic bool failed;       /* a flush failed: see above */
+	_Atomic bool full;         /* out of space below: writes are being held; set on the whole stack */
 	_Atomic bool closing;      /* pv_bdev_close() is waiting: held writes must fail now */
 	_Atomic uint64_t inflight; /* requests between pv_bdev_submit() and the end of pv_bio_done() */
 	/* Called on growth, on any thread; set by the user of the device. */

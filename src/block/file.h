@@ -1,7 +1,8 @@
 /*
  * A file or block device by descriptor. Uses io_uring where a probe with a real read succeeds (also falls
- * back at run time when the kernel starts to refuse), else a thread pool of its own; no registered buffers. PV_FILE_AUTO
- * gives buffered writes and flushes to the pool also beside a ring, because that is faster; PV_FILE_URING does not.
+ * back at run time when the kernel starts to refuse), else a thread pool of its own; no registered buffers.
+ * PV_FILE_AUTO gives buffered writes and flushes to the pool also beside a ring, because that is faster;
+ * PV_FILE_URING does not.
  *
  * ENOSPC and EDQUOT on a write are never reported upwards (ZFS would suspend the pool): the request is held
  * and retried every 200 ms until space returns; pv_bdev.full is set meanwhile and pv_file_backing_free() lets
@@ -17,8 +18,8 @@ enum pv_file_backend { PV_FILE_AUTO, PV_FILE_URING, PV_FILE_THREADS };
 struct pv_file_options {
 	enum pv_file_backend backend;
 	bool read_only;
-	/* O_DIRECT is set on the descriptor: memory is aligned by bounce buffers; sector_size becomes at least what the
-	 * file system below can do. */
+	/* O_DIRECT is set on the descriptor: memory is aligned by bounce buffers; sector_size becomes at
+	 * least what the file system below can do. */
 	bool direct;
 	bool hold_on_full;    /* hold and retry ENOSPC/EDQUOT as above (false: report them) */
 	unsigned threads;     /* of the pool backend; 0 = 8 */
