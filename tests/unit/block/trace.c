@@ -224,6 +224,71 @@ static void flush_covers_what_came_before_it(void **state)
 	assert_true(lost > 10 && lost < 50);
 }
 
+/* A device whose flushes wait for release(). */
+struct gate {
+	struct pv_bdev bdev;
+	struct pv_bio *flush;
+};
+
+static void gate_submit(struct pv_bdev *bdev, struct pv_bio *bio)
+{
+	if (bio->op == PV_BIO_FLUSH)
+		((struct gate *)bdev)->flush = bio;
+	else
+		pv_bio_done(bdev, bio, 0);
+}
+
+static void gate_close(struct pv_bdev *bdev)
+{
+	pv_bdev_fini(bdev);
+}
+
+static void gate_describe(struct pv_bdev *bdev, struct json_object *into)
+{
+}
+
+static int gate_refresh(struct pv_bdev *bdev, struct pv_error *err)
+{
+	return 0;
+}
+
+static const struct pv_bdev_ops gate_ops = {.name = "gate",
+	.submit = gate_submit,
+	.refresh = gate_refresh,
+	.describe = gate_describe,
+	.close = gate_close};
+
+/* The recorder's side of the same: the first write is durable, the one that overtakes the flush is not. */
+static void recorded_flush_covers_what_came_before_it(void **state)
+{
+	struct gate gate = {.flush = NULL};
+	pv_autoclose int fd = temporary_file(0);
+	struct pv_bdev *bdev;
+	struct tally t = TALLY;
+	struct pv_bio flush = {.op = PV_BIO_FLUSH, .done = tally_done, .private = &t};
+	uint8_t data[512], back[1024];
+	unsigned lost = 0;
+
+	memset(data, 1, sizeof(data));
+	assert_int_equal(pv_bdev_init(&gate.bdev, &gate_ops, "gate", NULL, 4096, 512), 0);
+	assert_int_equal(pv_trace_open(&gate.bdev, dup(fd), &bdev, NULL), 0);
+	assert_int_equal(pv_bdev_write(bdev, data, 512, 0), 0);
+	pv_bdev_submit(bdev, &flush);
+	assert_int_equal(pv_bdev_write(bdev, data, 512, 512), 0);
+	pv_bio_done(&gate.bdev, gate.flush, 0);
+	tally_wait(&t, 1);
+	pv_bdev_close(bdev);
+	for (uint64_t seed = 1; seed <= 50; seed++) {
+		pv_autoclose int image = temporary_file(0);
+
+		assert_int_equal(pv_trace_replay(fd, image, 3, seed, NULL, NULL, NULL), 0);
+		assert_int_equal(pread(image, back, 1024, 0), 1024);
+		assert_int_equal(back[0], 1);
+		lost += back[512] == 0;
+	}
+	assert_true(lost > 10 && lost < 50);
+}
+
 static void zeroes_and_discards(void **state)
 {
 	pv_autoclose int fd = temporary_file(0), image = temporary_file(0);
@@ -261,6 +326,7 @@ int main(void)
 		cmocka_unit_test(a_torn_tail_is_ignored),
 		cmocka_unit_test(not_a_trace),
 		cmocka_unit_test(flush_covers_what_came_before_it),
+		cmocka_unit_test(recorded_flush_covers_what_came_before_it),
 		cmocka_unit_test(zeroes_and_discards),
 	};
 
