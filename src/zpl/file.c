@@ -158,6 +158,8 @@ static int update_attributes(struct zpl_node *node, uint64_t end, dmu_tx_t *tx)
 	zpl_now(now);
 	pthread_mutex_lock(&node->lock);
 	zpl_content_changed(node, now);
+	if (node->fs->replay_end)
+		end = MIN(end, node->fs->replay_end);
 	if (end > node->size)
 		__atomic_store_n(&node->size, end, __ATOMIC_RELAXED);
 	SA_ADD_BULK_ATTR(bulk, n, table[ZPL_MTIME], NULL, node->mtime, 16);

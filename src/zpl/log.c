@@ -2,12 +2,12 @@
  * What every change tells about itself, inside its transaction, and fsync.
  *
  * Two things hang on these calls. fsync needs to know when a node is safe: that is when the transaction group
- * of its last change, or of the last change of a name that leads to it, has reached the disk. Its own names are
- * noted in the node; a directory above it exists at least as long as they do, but may have been renamed since: the
- * last rename of any directory is noted in the file system, since nodes do not know all that is above them. And the replay
- * of an intent log must be noted in the same transaction as the change it makes. Records of our own are not
- * written: fsync waits for the transaction group instead, and all that wait for the same group share the
- * wait. The arguments are what records would be made of.
+ * of its last change, or of the last change of a name that leads to it, has reached the disk. Its own names
+ * are noted in the node; a directory above it exists at least as long as they do, but may have been renamed
+ * since: the last rename of any directory is noted in the file system, since nodes do not know all that is
+ * above them. And the replay of an intent log must be noted in the same transaction as the change it makes.
+ * Records of our own are not written: fsync waits for the transaction group instead, and all that wait for
+ * the same group share the wait. The arguments are what records would be made of.
  */
 #include "zpl/zpl_int.h"
 

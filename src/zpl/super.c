@@ -365,9 +365,6 @@ static void quiesce(struct zpl_fs *fs)
 	if (!fs->set_up)
 		return;
 	fs->set_up = false;
-	if (fs->zilog)
-		zil_close(fs->zilog);
-	fs->zilog = NULL;
 	unwatch_properties(fs);
 	for (int t = 0; t < TXG_SIZE; t++)
 		dirty |= dmu_objset_is_dirty(fs->os, t);
@@ -615,8 +612,6 @@ int zpl_fs_resume(struct zpl_fs *fs)
 		fs->ds->ds_dir->dd_activity_cancelled = B_FALSE;
 		ret = set_up(fs, NULL);
 	}
-	if (ret == 0 && !fs->owned_read_only)
-		ret = zpl_replay(fs, NULL);
 	if (ret == 0) {
 		zpl_node_each(fs, reattach_node, NULL);
 		if (!zpl_fs_read_only(fs))

@@ -394,15 +394,17 @@ int zpl_xattr_set_sa(struct zpl_node *node, const char *name, const void *value,
 /* ---- set: directory form ---- */
 
 /* In the transaction. */
-static int make_hidden_dir_in(
-	struct zpl_node *node, struct zpl_znode *z, dmu_tx_t *tx, struct zpl_node **ret_dir)
+static int make_hidden_dir_in(struct zpl_node *node, const struct zpl_new *new, struct zpl_znode *z,
+	dmu_tx_t *tx, struct zpl_node **ret_dir)
 {
 	struct zpl_fs *fs = node->fs;
 	uint64_t object;
 	int ret;
 
-	z->gen = dmu_tx_get_txg(tx);
-	ret = zpl_error(zpl_object_alloc(fs->os, true, (int)fs->norm, 0, 0, tx, &object));
+	if (z->gen == 0)
+		z->gen = dmu_tx_get_txg(tx);
+	ret = zpl_error(
+		zpl_object_alloc(fs->os, true, (int)fs->norm, new->claim, new->dnodesize, tx, &object));
 	if (ret)
 		return ret;
 	ret = zpl_node_new(fs, object, z, tx, ret_dir);
@@ -418,15 +420,13 @@ static int make_hidden_dir_in(
 	return 0;
 }
 
-static int make_hidden_dir(struct zpl_node *node, struct zpl_node **ret_dir)
+int zpl_xattr_make_dir(struct zpl_node *node, const struct zpl_new *new, struct zpl_node **ret_dir)
 {
-	const struct zpl_cred owner = {.uid = (uid_t)node->uid, .gid = (gid_t)node->gid};
-	const struct zpl_new new = {.mode = S_IFDIR | 01777, .cred = &owner, .xattr = true};
 	struct zpl_znode z;
 	dmu_tx_t *tx;
 	int ret;
 
-	zpl_new_znode(node, &new, &z);
+	zpl_new_znode(node, new, &z);
 	tx = dmu_tx_create(node->fs->os);
 	dmu_tx_hold_sa_create(tx, zpl_znode_hold_size(&z));
 	dmu_tx_hold_sa(tx, node->hdl, B_TRUE);
@@ -436,7 +436,7 @@ static int make_hidden_dir(struct zpl_node *node, struct zpl_node **ret_dir)
 		dmu_tx_abort(tx);
 		return ret;
 	}
-	ret = make_hidden_dir_in(node, &z, tx, ret_dir);
+	ret = make_hidden_dir_in(node, new, &z, tx, ret_dir);
 	dmu_tx_commit(tx);
 	return ret;
 }
@@ -480,11 +480,12 @@ static int set_dir(struct zpl_node *node, const char *name, const void *value, s
 {
 	const struct zpl_cred owner = {.uid = (uid_t)node->uid, .gid = (gid_t)node->gid};
 	const struct zpl_new new = {.mode = S_IFREG | 0644, .cred = &owner, .xattr = true};
+	const struct zpl_new new_dir = {.mode = S_IFDIR | 01777, .cred = &owner, .xattr = true};
 	struct zpl_node *dir, *file = NULL;
 	int ret = hidden_dir(node, &dir);
 
 	if (ret == -ENOENT)
-		ret = make_hidden_dir(node, &dir);
+		ret = zpl_xattr_make_dir(node, &new_dir, &dir);
 	if (ret)
 		return ret;
 	ret = hidden_file(dir, name, &file);

@@ -111,9 +111,10 @@ struct zpl_fs {
 	objset_t *os;
 	dsl_dataset_t *ds;
 	dsl_pool_t *dp;
-	bool set_up; /* master node read, callbacks registered */
-	zilog_t *zilog;
-	uint64_t moved_txg; /* atomic: highest transaction group in which a directory was renamed */
+	bool set_up;         /* master node read, callbacks registered */
+	zilog_t *zilog;      /* while replaying */
+	uint64_t replay_end; /* where the file ends whose block is being replayed, or 0 */
+	uint64_t moved_txg;  /* atomic: highest transaction group in which a directory was renamed */
 	sa_attr_type_t *table;
 	bool snapshot;
 	bool owned_read_only; /* ownership without the right to write */
@@ -282,6 +283,7 @@ int zpl_xattr_load(struct zpl_node *node);
 void zpl_xattr_forget(struct zpl_node *node);
 /* -EOVERFLOW when the value does not fit the SA form. */
 int zpl_xattr_set_sa(struct zpl_node *node, const char *name, const void *value, size_t size);
+int zpl_xattr_make_dir(struct zpl_node *node, const struct zpl_new *new, struct zpl_node **ret_dir);
 
 /* ---- log.c: called in every transaction that changes something ---- */
 
@@ -297,7 +299,7 @@ void zpl_log_setxattr(struct zpl_node *node, const char *name, const void *value
 
 /* ---- replay.c ---- */
 
-/* Opens the intent log and replays what another implementation left in it. */
+/* Replays what another implementation left in the intent log. No operation may run. */
 int zpl_replay(struct zpl_fs *fs, struct pv_error *err);
 
 #endif
