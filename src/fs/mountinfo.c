@@ -109,3 +109,37 @@ int pv_mount_find(const char *mountpoint, int *ret_id, unsigned *ret_major, unsi
 	*ret_minor = search.found.minor;
 	return 0;
 }
+
+struct below {
+	const char *point;
+	char **paths;
+	size_t count;
+};
+
+static bool lies_below(const struct line *line, void *private)
+{
+	struct below *below = private;
+	size_t length = strlen(below->point);
+	char **more;
+
+	if (strncmp(line->point, below->point, length) || line->point[length] != '/')
+		return false;
+	more = reallocarray(below->paths, below->count + 1, sizeof(*more));
+	if (!more)
+		return true;
+	below->paths = more;
+	more[below->count] = strdup(line->point + length + 1);
+	if (!more[below->count])
+		return true;
+	below->count++;
+	return false;
+}
+
+size_t pv_mounts_below(const char *mountpoint, char ***ret_paths)
+{
+	struct below below = {.point = mountpoint};
+
+	each(lies_below, &below);
+	*ret_paths = below.paths;
+	return below.count;
+}

@@ -70,5 +70,8 @@ void pv_session_blocking(struct pv_session *session, int change);
 bool pv_mount_exists(int mount_id);
 /* The topmost FUSE mount of ours at exactly this point. */
 int pv_mount_find(const char *mountpoint, int *ret_id, unsigned *ret_major, unsigned *ret_minor);
+/* Paths, relative to the mount point, at which something is mounted below it. Caller frees each and the
+ * array. */
+size_t pv_mounts_below(const char *mountpoint, char ***ret_paths);
 
 #endif
