@@ -11,6 +11,7 @@
 #include "base/json.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -26,6 +27,7 @@ struct pv_channel {
 	pthread_mutex_t send_lock;
 	_Atomic int64_t next_id;
 	bool broken; /* hostile input was seen; the stream's state is unknown */
+	bool cut;    /* the same of sending: a line may have gone out in part */
 
 	char *buffer;
 	size_t start, end, capacity; /* unread bytes are [start, end) */
@@ -93,11 +95,14 @@ int pv_channel_peer(const struct pv_channel *channel, uid_t *ret_uid, gid_t *ret
 	return 0;
 }
 
-/* Blocks also on a non-blocking socket. */
+/* Blocks also on a non-blocking socket; on another, it is SO_SNDTIMEO that has run out. */
 static int wait_writable(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	int flags = fcntl(fd, F_GETFL);
 
+	if (flags >= 0 && !(flags & O_NONBLOCK))
+		return -ETIMEDOUT;
 	if (poll(&p, 1, -1) < 0 && errno != EINTR)
 		return -errno;
 	return 0;
@@ -170,7 +175,8 @@ int pv_channel_send(struct pv_channel *channel, struct json_object *json, const 
 	PV_LOCK_SCOPE(&channel->send_lock);
 	struct iovec iov[2] = {{(char *)(uintptr_t)text, length}, {(char[]){"\n"}, 1}};
 
-	r = send_all(channel->fd, iov, 2, fds, nfds);
+	r = channel->cut ? -EPIPE : send_all(channel->fd, iov, 2, fds, nfds);
+	channel->cut = r < 0;
 	if (r < 0)
 		return pv_fail(err, r, NULL, "cannot send a message: %s", pv_strerror(r));
 	return 0;

@@ -43,6 +43,8 @@ int pv_channel_peer(const struct pv_channel *channel, uid_t *ret_uid, gid_t *ret
 /*
  * Sends one message; blocks until it is out; thread-safe (whole lines). `json` is borrowed; so are the
  * descriptors, which are duplicated to the peer; "fds" is added to `json` when there are any. MSG_NOSIGNAL.
+ * Against a peer that does not read, set SO_SNDTIMEO on the socket: -ETIMEDOUT then. After an error of the
+ * socket a line may be cut off, and every later send is -EPIPE.
  */
 int pv_channel_send(struct pv_channel *channel, struct json_object *json, const int *fds, size_t nfds,
 	struct pv_error *err);

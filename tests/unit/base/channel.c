@@ -463,6 +463,21 @@ static void lines_of_threads_do_not_mix(void **state)
 		pthread_join(threads[i], NULL);
 }
 
+/* A peer that never reads: the sender gets its socket's time-out, and nothing is sent behind half a line. */
+static void a_peer_that_does_not_read(void **state)
+{
+	struct pair *p = *state;
+	const struct timeval limit = {.tv_usec = 50000};
+	pv_autojson struct json_object *big = json_object_new_object(), *small = json_object_new_object();
+	pv_autofree char *text = malloc(PV_CHANNEL_MAX_LINE / 2);
+
+	memset(text, 'x', PV_CHANNEL_MAX_LINE / 2);
+	json_object_object_add(big, "a", json_object_new_string_len(text, PV_CHANNEL_MAX_LINE / 2));
+	assert_int_equal(setsockopt(p->raw, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)), 0);
+	assert_int_equal(pv_channel_send(p->a, big, NULL, 0, NULL), -ETIMEDOUT);
+	assert_int_equal(pv_channel_send(p->a, small, NULL, 0, NULL), -EPIPE);
+}
+
 static void hostile_error_objects(void **state)
 {
 	pv_autojson struct json_object *json = json_tokener_parse("{\"code\":5,\"exit\":99,\"message\":{}}");
@@ -552,6 +567,7 @@ int main(void)
 		with_pair(bytes_that_are_not_utf8_survive),
 		with_pair(calls),
 		with_pair(lines_of_threads_do_not_mix),
+		with_pair(a_peer_that_does_not_read),
 		cmocka_unit_test(hostile_error_objects),
 		cmocka_unit_test(sockets_at_long_paths),
 	};
