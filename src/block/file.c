@@ -30,7 +30,7 @@ struct pv_file {
 	struct pv_bdev bdev;
 	int fd;
 	bool direct, hold_on_full, is_block;
-	bool ring_writes; /* also writes and flushes go to the ring */
+	bool ring_writes;            /* also writes and flushes go to the ring */
 	struct pv_file_uring *uring; /* NULL: threads only */
 	_Atomic bool uring_failed;
 	struct pv_file_pool pool;
@@ -284,9 +284,9 @@ void pv_file_redirect(struct pv_file *file, struct pv_file_request *request)
 }
 
 /*
- * Buffered writes and syncs block in most file systems: the ring would hand each to a kernel thread, which costs more
- * (measured: half as much again for each GiB at 128 KiB) than to one of ours. Buffered reads it does at once or by
- * events.
+ * Buffered writes and syncs block in most file systems: the ring would hand each to a kernel thread, which
+ * costs more (measured: half as much again for each GiB at 128 KiB) than to one of ours. Buffered reads it
+ * does at once or by events.
  */
 static bool goes_to_ring(const struct pv_file *file, const struct pv_bio *bio)
 {
