@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/json.h"
 
+#include <stdatomic.h>
 #include <sys/dsl_pool.h>
 #include <sys/dsl_scan.h>
 #include <sys/fs/zfs.h>
@@ -211,15 +212,27 @@ int pv_pool_scrub(const char *name, bool stop, struct pv_error *err)
 	return error ? pool_fail(err, error, name, stop ? "stop the scrub" : "start a scrub") : 0;
 }
 
+/*
+ * For watchdogs: must answer while something else holds the namespace lock and waits for the suspended pool.
+ * The answer is then that of the last time.
+ */
 bool pv_pool_suspended(const char *name)
 {
-	bool suspended;
-	spa_t *spa;
+	static _Atomic bool last;
+	bool suspended = false;
+	spa_t *spa = NULL;
 
-	if (pool_open(name, FTAG, &spa, NULL) < 0)
+	if (!pool_started())
 		return false;
-	suspended = spa_suspended(spa);
-	spa_close(spa, FTAG);
+	for (int i = 0; !mutex_tryenter(&spa_namespace_lock); i++) {
+		if (i == 20)
+			return atomic_load(&last);
+		usleep(10000);
+	}
+	while (!suspended && (spa = spa_next(spa)) != NULL)
+		suspended = strcmp(spa_name(spa), name) == 0 && spa_suspended(spa);
+	mutex_exit(&spa_namespace_lock);
+	atomic_store(&last, suspended);
 	return suspended;
 }
 
