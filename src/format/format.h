@@ -22,14 +22,16 @@ struct pv_pbkdf_params {
 	unsigned iter_time_ms;  /* target unlock time; 0 = 2000 */
 	uint64_t memory_kib;    /* Argon2 cap; 0 = the smaller of 1 GiB and a quarter of RAM */
 	unsigned parallel;      /* Argon2 lanes; 0 = online CPUs, at most 4 */
-	unsigned forced_iterations; /* 0 = measure; tests force cheap costs (PBKDF2 >= 1000, Argon2 t >= 4) */
+	/* 0 = measure; tests force cheap costs: PBKDF2 >= 1000, Argon2 t >= 4 (then memory_kib 0 = 64 MiB). When all
+	 * keys of a new volume are forced, the check of the volume key is cheap too. */
+	unsigned forced_iterations;
 };
 
 /* One way to unlock: bytes of a passphrase, key file or normalised recovery key. */
 struct pv_unlock_key {
 	const char *kind; /* "passphrase", "keyfile", "recovery" */
 	const struct pv_secret *secret;
-	struct pv_pbkdf_params pbkdf; /* for new slots */
+	struct pv_pbkdf_params pbkdf; /* for new slots; not for recovery keys, whose 256 random bits need no stretching */
 };
 
 struct pv_format_create {
@@ -44,17 +46,20 @@ struct pv_format_create {
 
 struct pv_format_ops {
 	const char *name; /* "luks2" */
-	/* 1 it is one (also with one damaged copy), 0 it is not, -errno cannot read. Reads only. */
+	/* 1 it is one (also a damaged one whose signature is in place), 0 it is not, -errno cannot read. Reads only. */
 	int (*probe)(int fd, struct pv_error *err);
 	/* Writes a new header. The descriptor is of the container's final size. Outputs as in unlock. */
 	int (*create)(int fd, const struct pv_format_create *params, struct pv_segment *ret_segment,
 		struct pv_secret **ret_volume_key, struct pv_error *err);
 	/* Description without any key: {"format","uuid","label","cipher","key_size","sector_size","data_offset",
 	 * "seqid","copies":{"primary":"ok|damaged|old","secondary":...},"slots":[{"slot","kind","pbkdf","time",
-	 * "memory_kib","parallel","iterations","priority"}],"requirements":[...],"refused":"why" or absent}. */
+	 * "memory_kib","parallel","hash","iterations","priority"}],"requirements":[...],"refused":"why" or absent}. All
+	 * strings are printable ASCII, whatever the header holds. -EUCLEAN when no copy of the header is usable. */
 	int (*info)(int fd, struct json_object **ret_info, struct pv_error *err);
-	/* Tries `key` on every slot (or on `slot` >= 0 only). -EKEYREJECTED when none opens. Repairs a damaged or old
-	 * copy when `repair`. Refuses unknown requirements and reencryption (-ENOTSUP, naming them). */
+	/* Tries `key` on every slot (or on `slot` >= 0 only), those of its kind first, then by priority. -EKEYREJECTED
+	 * when none opens. With `repair` a damaged or old copy of the header is rewritten once the key has opened a
+	 * slot; -EUCLEAN if another program's signature is on the container. Refuses unknown requirements and
+	 * reencryption (-ENOTSUP, naming them), and absurd costs (-EUCLEAN). */
 	int (*unlock)(int fd, const struct pv_unlock_key *key, int slot, bool repair, int *ret_slot,
 		struct pv_segment *ret_segment, struct pv_secret **ret_volume_key, struct pv_error *err);
 	/* `existing` opens a slot; a new slot for `added` is made. */
@@ -62,11 +67,13 @@ struct pv_format_ops {
 		struct pv_error *err);
 	/* Wipes the slot's key material and entry. Removing the last slot is -EBUSY unless `force`. */
 	int (*key_remove)(int fd, int slot, bool force, struct pv_error *err);
-	/* Replaces the slot that `existing` opens: the new slot is complete on disk before the old one is wiped. */
+	/* Replaces the slot that `existing` opens, which keeps its number: the new slot is complete on disk before the
+	 * old one is wiped. Needs a free slot for the while (-ENOSPC). */
 	int (*key_change)(int fd, const struct pv_unlock_key *existing, const struct pv_unlock_key *changed,
 		int *ret_slot, struct pv_error *err);
-	/* Whole header area (binary headers, JSON, key slots) to and from an open file; restore checks that the backup
-	 * is sound and of the same data offset and (unless `force`) UUID. */
+	/* Whole header area (binary headers, JSON, key slots) to (an empty one) and from an open file, the same file as
+	 * cryptsetup's luksHeaderBackup; restore checks that the backup is sound and of the same data offset and (unless
+	 * `force`) UUID. A container without any trace of a header needs `force`. */
 	int (*backup)(int fd, int backup_fd, struct pv_error *err);
 	int (*restore)(int fd, int backup_fd, bool force, struct pv_error *err);
 	/* Crypto-shredding of the header area: overwrite with random bytes, fsync, discard, re-read. */

@@ -11,8 +11,8 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
-#include <time.h>
 
 #define DEFAULT_TIME_MS 2000U
 #define PBKDF2_FLOOR 1000U
@@ -42,11 +42,22 @@ static uint32_t default_memory(void)
 	return kib < ARGON2_MEASURED_FLOOR ? ARGON2_MEASURED_FLOOR : (uint32_t)kib;
 }
 
-/* Milliseconds that the derivation would take alone on the machine. */
-static int measure(const struct luks2_kdf *kdf, double *ret_ms, struct pv_error *err)
+/* What a derivation took, in milliseconds of the machine alone: of the program, which grows with the passes,
+ * and of the kernel, which clears the memory once. */
+struct cost {
+	double user;
+	double system;
+};
+
+static double milliseconds(struct timeval from, struct timeval to)
+{
+	return (double)(to.tv_sec - from.tv_sec) * 1e3 + (double)(to.tv_usec - from.tv_usec) / 1e3;
+}
+
+static int measure(const struct luks2_kdf *kdf, struct cost *ret_cost, struct pv_error *err)
 {
 	pv_autosecret struct pv_secret *password = NULL, *out = NULL;
-	struct timespec from, to;
+	struct rusage from, to;
 	unsigned lanes = 1;
 	int r;
 
@@ -60,33 +71,34 @@ static int measure(const struct luks2_kdf *kdf, double *ret_ms, struct pv_error 
 
 		lanes = kdf->lanes < cpus ? kdf->lanes : cpus;
 	}
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
+	getrusage(RUSAGE_SELF, &from);
 	r = luks2_kdf_derive(kdf, password, out, err);
 	if (r)
 		return r;
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
-	*ret_ms =
-		((double)(to.tv_sec - from.tv_sec) * 1e3 + (double)(to.tv_nsec - from.tv_nsec) / 1e6) / lanes;
-	if (*ret_ms < 0.001)
-		*ret_ms = 0.001;
+	getrusage(RUSAGE_SELF, &to);
+	ret_cost->user = milliseconds(from.ru_utime, to.ru_utime) / lanes;
+	ret_cost->system = milliseconds(from.ru_stime, to.ru_stime) / lanes;
+	if (ret_cost->user < 0.001)
+		ret_cost->user = 0.001; /* below the clock's resolution */
 	return 0;
 }
 
 static int choose_pbkdf2(unsigned target_ms, struct luks2_kdf *kdf, struct pv_error *err)
 {
-	double ms = 0, wanted;
+	struct cost cost = {0};
+	double wanted;
 	int r;
 
 	kdf->iterations = 1U << 15;
 	for (;;) {
-		r = measure(kdf, &ms, err);
+		r = measure(kdf, &cost, err);
 		if (r)
 			return r;
-		if (ms >= 100 || kdf->iterations >= luks2_limits.pbkdf2_iterations / 4)
+		if (cost.user >= 100 || kdf->iterations >= luks2_limits.pbkdf2_iterations / 4)
 			break;
 		kdf->iterations *= 4;
 	}
-	wanted = kdf->iterations / ms * target_ms;
+	wanted = kdf->iterations / cost.user * target_ms;
 	if (wanted > luks2_limits.pbkdf2_iterations)
 		wanted = luks2_limits.pbkdf2_iterations;
 	kdf->iterations = wanted < PBKDF2_FLOOR ? PBKDF2_FLOOR : (uint32_t)wanted;
@@ -100,26 +112,27 @@ static int choose_pbkdf2(unsigned target_ms, struct luks2_kdf *kdf, struct pv_er
  */
 static int choose_argon2(unsigned target_ms, uint32_t cap, struct luks2_kdf *kdf, struct pv_error *err)
 {
-	const double wanted = target_ms;
-	double ms, memory, passes;
+	double memory, passes = 0, limit;
+	struct cost cost;
 	int r;
 
 	kdf->iterations = 1;
 	kdf->memory = cap < ARGON2_MEASURED_FLOOR ? cap : ARGON2_MEASURED_FLOOR;
 	for (int round = 0; round < 2; round++) {
-		r = measure(kdf, &ms, err);
+		r = measure(kdf, &cost, err);
 		if (r)
 			return r;
-		memory = kdf->memory / ms * wanted / ARGON2_PASSES_FLOOR;
+		memory = kdf->memory * target_ms / (cost.system + ARGON2_PASSES_FLOOR * cost.user);
 		if (memory < ARGON2_MEASURED_FLOOR)
 			memory = ARGON2_MEASURED_FLOOR;
 		if (memory > cap)
 			memory = cap;
-		passes = kdf->memory / ms * wanted / memory;
+		passes = (target_ms * kdf->memory / memory - cost.system) / cost.user;
 		kdf->memory = (uint32_t)memory;
 	}
-	if (passes > (double)luks2_limits.argon2_work / kdf->memory)
-		passes = (double)luks2_limits.argon2_work / kdf->memory;
+	limit = (double)luks2_limits.argon2_work / kdf->memory;
+	if (passes > limit)
+		passes = limit;
 	kdf->iterations = passes < ARGON2_PASSES_FLOOR ? ARGON2_PASSES_FLOOR : (uint32_t)passes;
 	return 0;
 }
