@@ -24,7 +24,7 @@
 #include <sys/dmu_objset.h>
 #include <sys/dnode.h>
 #include <sys/sa_impl.h>
-#include <sys/spa.h>
+#include <sys/spa_impl.h>
 #include <sys/u8_textprep.h>
 #include <sys/zap.h>
 #include <sys/acl.h>
@@ -302,4 +302,13 @@ static int file_info(dmu_object_type_t bonustype, const void *data, zfs_file_inf
 void zpl_register_accounting(void)
 {
 	dmu_objset_register_type(DMU_OST_ZFS, file_info);
+}
+
+void zpl_stop_upgrade(objset_t *os)
+{
+	mutex_enter(&os->os_upgrade_lock);
+	os->os_upgrade_exit = B_TRUE;
+	mutex_exit(&os->os_upgrade_lock);
+	if (dmu_objset_spa(os)->spa_upgrade_taskq)
+		taskq_wait(dmu_objset_spa(os)->spa_upgrade_taskq);
 }

@@ -36,6 +36,12 @@ void zpl_create_objset(objset_t *os, void *args, cred_t *cr, dmu_tx_t *tx);
  */
 void zpl_register_accounting(void);
 
+/*
+ * To be called before dmu_objset_disown() of a file system that was owned for writing: owning one may start a
+ * thread that adds missing accounting, and in user space disowning does not wait for its end.
+ */
+void zpl_stop_upgrade(objset_t *os);
+
 /* The ACL that says no more than the nine permission bits of `mode` (whose type bits tell directories apart).
  */
 #define ZPL_TRIVIAL_ACES 6

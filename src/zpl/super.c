@@ -338,6 +338,18 @@ static int own(struct zpl_fs *fs, struct pv_error *err)
 	return 0;
 }
 
+/* The objset is gone after a failed resume; else its background upgrade has to be stopped too. */
+static void disown(struct zpl_fs *fs)
+{
+	if (fs->os) {
+		zpl_stop_upgrade(fs->os);
+		dmu_objset_disown(fs->os, B_TRUE, fs);
+	} else {
+		dsl_dataset_disown(fs->ds, DS_HOLD_FLAG_DECRYPT, fs);
+	}
+	fs->os = NULL;
+}
+
 /* From read_master() on: everything that resume has to do again. */
 static int set_up(struct zpl_fs *fs, struct pv_error *err)
 {
@@ -365,6 +377,7 @@ static void quiesce(struct zpl_fs *fs)
 	if (!fs->set_up)
 		return;
 	fs->set_up = false;
+	zpl_stop_upgrade(fs->os);
 	unwatch_properties(fs);
 	for (int t = 0; t < TXG_SIZE; t++)
 		dirty |= dmu_objset_is_dirty(fs->os, t);
@@ -493,7 +506,7 @@ int zpl_fs_mount(const char *name, bool read_only, struct zpl_fs **ret_fs, struc
 	}
 	ret = set_up(fs, err);
 	if (ret) {
-		dsl_dataset_disown(fs->ds, DS_HOLD_FLAG_DECRYPT, fs);
+		disown(fs);
 		zpl_fs_put(fs);
 		return ret;
 	}
@@ -517,7 +530,7 @@ int zpl_fs_mount(const char *name, bool read_only, struct zpl_fs **ret_fs, struc
 	}
 	if (ret) {
 		quiesce(fs);
-		dsl_dataset_disown(fs->ds, DS_HOLD_FLAG_DECRYPT, fs);
+		disown(fs);
 		zpl_fs_put(fs);
 		return ret == -ENOENT ? -EUCLEAN : ret;
 	}
@@ -553,12 +566,11 @@ int zpl_fs_unmount(struct zpl_fs *fs, bool force)
 	zpl_node_each(fs, detach_node, NULL);
 	spa = fs->dp->dp_spa;
 	quiesce(fs);
-	dsl_dataset_disown(fs->ds, DS_HOLD_FLAG_DECRYPT, fs);
+	disown(fs);
 	/* Objsets go in the background; the export of a pool without transaction groups does not wait for
 	 * that. */
 	if (!spa_writeable(spa))
 		spa_evicting_os_wait(spa);
-	fs->os = NULL;
 	fs->dead = true;
 	pthread_rwlock_unlock(&fs->teardown);
 	arc_unregister();
@@ -607,8 +619,8 @@ int zpl_fs_resume(struct zpl_fs *fs)
 	dsl_pool_config_enter(fs->dp, FTAG);
 	ret = zpl_error(dmu_objset_from_ds(fs->ds, &os));
 	dsl_pool_config_exit(fs->dp, FTAG);
+	fs->os = ret ? NULL : os;
 	if (ret == 0) {
-		fs->os = os;
 		fs->ds->ds_dir->dd_activity_cancelled = B_FALSE;
 		ret = set_up(fs, NULL);
 	}

@@ -120,6 +120,7 @@ static void fill_root(const char *name)
 	zpl_create_objset(os, &args, CRED(), tx);
 	dmu_tx_commit(tx);
 	txg_wait_synced(dmu_objset_pool(os), 0);
+	zpl_stop_upgrade(os);
 	dmu_objset_disown(os, B_FALSE, FTAG);
 }
 
