@@ -169,7 +169,7 @@ static int start_again(struct volume *v, bool *ret_importing, struct pv_error *e
 void supervise_recover(struct volume *v)
 {
 	struct pv_error err = {0};
-	char reason[512] = "";
+	char reason[sizeof(err.message)] = "";
 	bool importing;
 	int r;
 

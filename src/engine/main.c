@@ -108,15 +108,17 @@ static void loop(int signal_fd)
 			{.fd = engine.wake_fd, .events = POLLIN},
 			{.fd = peer ? pv_channel_fd(peer->channel) : engine.listen_fd, .events = POLLIN},
 		};
+		/* a request may have come in one piece with the hello */
+		bool pending = peer && pv_channel_pending(peer->channel);
 		uint64_t count;
 
-		if (poll(fds, 3, -1) < 0 && errno != EINTR)
+		if (poll(fds, 3, pending ? 0 : -1) < 0 && errno != EINTR)
 			pv_log(PV_LOG_ERROR, "poll: %s", pv_strerror(errno));
 		if (fds[0].revents)
 			take_signal(signal_fd);
 		if (fds[1].revents)
 			(void)!read(engine.wake_fd, &count, sizeof(count));
-		if (fds[2].revents && peer)
+		if ((fds[2].revents || pending) && peer)
 			serve_peer(peer);
 		else if (fds[2].revents)
 			engine_accept(NULL);
