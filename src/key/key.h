@@ -9,8 +9,8 @@
 #include "base/secret.h"
 
 #define PV_KEY_PROMPT_MAX 512U       /* bytes of a typed passphrase, as cryptsetup's */
-#define PV_KEY_FILE_MAX (1U << 20)   /* bytes of a key file: what secret memory holds */
-#define PV_KEY_PASSPHRASE_MAX 65536U /* bytes of a passphrase file, what fits into a pipe */
+#define PV_KEY_FILE_MAX 65536U       /* bytes of a key file: what fits into a pipe (pv_secret_pipe) */
+#define PV_KEY_PASSPHRASE_MAX 65536U /* bytes of a passphrase file */
 #define PV_KEY_RECOVERY_SIZE 71U     /* bytes of a recovery key: 8 groups of 8 and 7 dashes */
 
 /*

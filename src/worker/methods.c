@@ -245,12 +245,17 @@ int worker_restore(struct worker_request *request, struct json_object **ret_resu
 		pv_json_bool(request->params, "force", false), err);
 }
 
+/* With "format" given also what is no longer recognisable is erased. */
 int worker_erase(struct worker_request *request, struct json_object **ret_result, struct pv_error *err)
 {
-	const struct pv_format_ops *ops;
-	int r;
+	const char *format = pv_json_string(request->params, "format", NULL);
+	const struct pv_format_ops *ops = format ? pv_format_by_name(format) : NULL;
+	int r = 0;
 
-	r = pv_format_probe(request->message.fds[0], &ops, err);
+	if (format && !ops)
+		return pv_fail(err, -EINVAL, NULL, "pvol knows no such volume format");
+	if (!ops)
+		r = pv_format_probe(request->message.fds[0], &ops, err);
 	return r ? r : ops->erase(request->message.fds[0], err);
 }
 

@@ -13,7 +13,7 @@
  *                                                     {"existing":KEY,"added":KEY}       {"slot"}
  *   format.key_remove             container          {"slot","force"}
  *   format.backup / restore       container, file    {"force"}
- *   format.erase                  container
+ *   format.erase                  container          {"format"} to erase what is not recognised any more, or {}
  *   worker.sandbox                -           -        {"mask","no_new_privs","landlock","seccomp","paths_open"}
  * KEY is {"kind":"passphrase|keyfile|recovery","pbkdf":{"type":"argon2id|pbkdf2","iter_time_ms","memory_kib",
  * "parallel","forced_iterations"}}, all optional, with the defaults of struct pv_pbkdf_params.

@@ -84,7 +84,7 @@ static void unusable_files_are_refused(void **state)
 {
 	struct pv_secret *secret = NULL;
 	struct pv_error err = {0};
-	static uint8_t large[(1 << 20) + 1];
+	static uint8_t large[PV_KEY_FILE_MAX + 1];
 
 	write_file("", 0, 0600);
 	assert_int_equal(pv_key_passphrase_file(path, &secret, NULL, &err), -ENODATA);

@@ -119,6 +119,8 @@ static void volume_goes_through_its_life(void **state)
 	assert_int_equal(run("format.unlock", "{}", fd, "first", NULL, NULL, NULL, &err), -EKEYREJECTED);
 	assert_int_equal(run("format.erase", "{}", fd, NULL, NULL, NULL, NULL, &err), 0);
 	assert_int_equal(run("format.probe", "{}", fd, NULL, NULL, NULL, NULL, &err), -EUCLEAN);
+	assert_int_equal(run("format.erase", "{}", fd, NULL, NULL, NULL, NULL, &err), -EUCLEAN);
+	assert_int_equal(run("format.erase", "{\"format\":\"luks2\"}", fd, NULL, NULL, NULL, NULL, &err), 0);
 	close(fd);
 }
 
@@ -186,6 +188,33 @@ static void bad_requests_are_answered(void **state)
 	close(pipe_fds[0]);
 	close(pipe_fds[1]);
 	close(fd);
+}
+
+/* The only child is the worker: kill it while it derives. */
+static void kill_children(struct json_object *progress, void *private)
+{
+	pv_autofclose FILE *f = fopen("/proc/thread-self/children", "r");
+	pid_t pid;
+
+	assert_non_null(f);
+	while (fscanf(f, "%d", &pid) == 1)
+		kill(pid, SIGKILL);
+}
+
+static void killed_worker_is_reported(void **state)
+{
+	pv_autojson struct json_object *params =
+		json_tokener_parse("{\"keys\":[{\"pbkdf\":{\"type\":\"argon2id\",\"iter_time_ms\":60000}}]}");
+	struct pv_error err = {0};
+	int fds[2] = {make_container(20 << 20), key_pipe("x")};
+
+	assert_int_equal(
+		pv_worker_run("format.create", params, fds, 2, kill_children, NULL, NULL, NULL, NULL, &err),
+		-EIO);
+	assert_string_equal(err.message, "the worker died: signal 9");
+	assert_true(err.remedy[0]);
+	close(fds[0]);
+	close(fds[1]);
 }
 
 /* Starts a worker as the client does, but keeps hold of it. */
@@ -274,6 +303,7 @@ int main(void)
 		cmocka_unit_test(argon2_works_when_confined),
 		cmocka_unit_test(worker_is_confined),
 		cmocka_unit_test(bad_requests_are_answered),
+		cmocka_unit_test(killed_worker_is_reported),
 		cmocka_unit_test(closed_channel_ends_the_worker),
 		cmocka_unit_test(worker_dies_with_its_parent),
 	};
