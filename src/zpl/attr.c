@@ -234,6 +234,37 @@ static int apply(struct zpl_node *node, const struct zpl_attr *attr, unsigned ma
 	return ret;
 }
 
+/*
+ * The hidden attribute directory and its files belong to whom the file belongs, and count in his quota. A
+ * failure leaves them with the old owner, which shows in accounting only.
+ */
+static void chown_xattrs(struct zpl_node *node, const struct zpl_attr *attr, unsigned mask)
+{
+	zap_attribute_t *entry;
+	zap_cursor_t cursor;
+	struct zpl_node *dir = NULL, *file;
+
+	pthread_rwlock_wrlock(&node->xattr_lock);
+	if (zpl_xattr_load(node) == 0 && node->xattr_object)
+		(void)zpl_node_get(node->fs, node->xattr_object, 0, &dir);
+	if (dir && dir->is_xattr && zpl_is_dir(dir) && apply(dir, attr, mask) == 0) {
+		entry = zap_attribute_long_alloc();
+		zap_cursor_init(&cursor, node->fs->os, dir->object);
+		while (zap_cursor_retrieve(&cursor, entry) == 0) {
+			if (zpl_node_get(node->fs, ZFS_DIRENT_OBJ(entry->za_first_integer), 0, &file) == 0) {
+				if (file->is_xattr)
+					(void)apply(file, attr, mask);
+				zpl_release(file);
+			}
+			zap_cursor_advance(&cursor);
+		}
+		zap_cursor_fini(&cursor);
+		zap_attribute_free(entry);
+	}
+	pthread_rwlock_unlock(&node->xattr_lock);
+	zpl_release(dir);
+}
+
 int zpl_setattr(struct zpl_node *node, const struct zpl_attr *attr, unsigned mask, struct zpl_attr *ret_attr)
 {
 	int ret = zpl_enter_node(node, true);
@@ -245,6 +276,10 @@ int zpl_setattr(struct zpl_node *node, const struct zpl_attr *attr, unsigned mas
 	pthread_mutex_unlock(&node->lock);
 	if (ret == 0 && mask)
 		ret = apply(node, attr, mask);
+	if (ret == 0 && mask & (ZPL_SET_UID | ZPL_SET_GID))
+		chown_xattrs(node, attr, mask & (ZPL_SET_UID | ZPL_SET_GID));
+	if (ret == 0 && mask & ZPL_SET_MODE)
+		ret = zpl_posix_acl_chmod(node, attr->mode);
 	if (ret == 0 && ret_attr) {
 		pthread_mutex_lock(&node->lock);
 		zpl_fill_attr(node, ret_attr);

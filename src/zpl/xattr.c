@@ -614,3 +614,42 @@ int zpl_removexattr(struct zpl_node *node, const char *name)
 {
 	return enter_and_set(node, name, NULL, 0, 0);
 }
+
+/* ---- POSIX ACLs: kept like any attribute, in the form in which Linux passes them ---- */
+
+int zpl_posix_acl_chmod(struct zpl_node *node, uint32_t mode)
+{
+	static const char name[] = "system.posix_acl_access";
+	enum {
+		HEADER = 4,
+		ENTRY = 8,
+		TAG_USER_OBJ = 1,
+		TAG_GROUP_OBJ = 4,
+		TAG_MASK = 0x10,
+		TAG_OTHER = 0x20
+	};
+	uint8_t acl[HEADER + ENTRY * 1024], *group = NULL, *mask = NULL;
+	size_t length = 0;
+	int ret;
+
+	pthread_rwlock_wrlock(&node->xattr_lock);
+	ret = zpl_xattr_load(node);
+	if (ret == 0)
+		ret = get_one(node, name, acl, sizeof(acl), &length);
+	if (ret == 0 && length >= HEADER && (length - HEADER) % ENTRY == 0) {
+		/* u32 version 2; entries of u16 tag, u16 permissions, u32 id; all little-endian */
+		for (uint8_t *entry = acl + HEADER; entry < acl + length; entry += ENTRY) {
+			switch (entry[0] | entry[1] << 8) {
+			case TAG_USER_OBJ: entry[2] = mode >> 6 & 7; break;
+			case TAG_OTHER: entry[2] = mode & 7; break;
+			case TAG_GROUP_OBJ: group = entry; break;
+			case TAG_MASK: mask = entry; break;
+			}
+		}
+		if (mask || group) /* with a mask, the mode's group bits are the mask */
+			(mask ? mask : group)[2] = mode >> 3 & 7;
+		ret = set(node, name, acl, length, 0);
+	}
+	pthread_rwlock_unlock(&node->xattr_lock);
+	return ret == -ENOENT ? 0 : ret;
+}

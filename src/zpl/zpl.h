@@ -4,8 +4,8 @@
  *
  * Permission checks are the caller's (the kernel's default_permissions); what POSIX ties to an operation itself is
  * done here: set-group-id directories, link counts, times, sticky names being valid, read-only refusal (-EROFS).
- * All functions return 0 or a negative errno and may be called from any number of threads. None holds a lock of
- * ours while it waits for a transaction group.
+ * All functions return 0 or a negative errno and may be called from any number of threads. While one waits for a
+ * transaction group it holds only locks on the names or byte ranges it works on.
  *
  * Every change is one DMU transaction; logging (the intent log) will be added at the points marked by
  * zpl_log_*() calls in log.c without changing this interface.
@@ -105,7 +105,10 @@ enum zpl_set {
 	ZPL_SET_ATIME_NOW = 1 << 7,
 	ZPL_SET_MTIME_NOW = 1 << 8,
 };
-/* Applies `attr`'s fields named by `mask`; ret_attr (may be NULL) gets the result. */
+/*
+ * Applies `attr`'s fields named by `mask`; ret_attr (may be NULL) gets the result. A new mode replaces an NFSv4 ACL by
+ * the trivial one (-EPERM if property aclmode=restricted forbids that), and carries over into a stored POSIX ACL.
+ */
 int zpl_setattr(struct zpl_node *node, const struct zpl_attr *attr, unsigned mask, struct zpl_attr *ret_attr);
 
 /* Who asks: owner of new objects, and (groups) whether set-group-id may stay. */
@@ -137,8 +140,8 @@ int zpl_rename(struct zpl_node *sdir, const char *sname, struct zpl_node *tdir, 
 
 /*
  * Entries from `cookie` (0 = start) without "." and "..". `emit` gets the cookie of the NEXT entry, which may be
- * passed in later (cookies are 1..INT64_MAX, stay valid across changes); emit returns non-zero to stop before that
- * entry is consumed. *ret_eof tells whether the end was reached.
+ * passed in later (cookies are 4..INT64_MAX, stay valid across changes); emit returns non-zero to stop before that
+ * entry is consumed, and may call other zpl functions. *ret_eof tells whether the end was reached.
  */
 typedef int (*zpl_emit_fn)(void *private, const char *name, uint64_t object, unsigned type /* DT_* */,
 	uint64_t next_cookie);

@@ -283,6 +283,8 @@ int zpl_xattr_load(struct zpl_node *node);
 void zpl_xattr_forget(struct zpl_node *node);
 /* -EOVERFLOW when the value does not fit the SA form. */
 int zpl_xattr_set_sa(struct zpl_node *node, const char *name, const void *value, size_t size);
+/* Makes a stored POSIX access ACL agree with a new mode. */
+int zpl_posix_acl_chmod(struct zpl_node *node, uint32_t mode);
 int zpl_xattr_make_dir(struct zpl_node *node, const struct zpl_new *new, struct zpl_node **ret_dir);
 
 /* ---- log.c: called in every transaction that changes something ---- */

@@ -444,6 +444,44 @@ static void test_xattrs(bool sa)
 	zpl_release(node);
 }
 
+static void test_acl(void)
+{
+	/* user::rw- user:1000:rwx group::r-- mask::rwx other::r-- */
+	static const uint8_t acl[] = {2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 7, 0, 0xe8, 3, 0, 0,
+		4, 0, 4, 0, 255, 255, 255, 255, 16, 0, 7, 0, 255, 255, 255, 255, 32, 0, 4, 0, 255, 255, 255,
+		255};
+	struct zpl_node *node = make_file(root, "acl");
+	struct zpl_attr attr = {.mode = 0710};
+	uint8_t back[100];
+	size_t length;
+
+	OK(zpl_setxattr(node, "system.posix_acl_access", acl, sizeof(acl), 0));
+	OK(zpl_setattr(node, &attr, ZPL_SET_MODE, NULL));
+	OK(zpl_getxattr(node, "system.posix_acl_access", back, sizeof(back), &length));
+	CHECK_INT(length, sizeof(acl));
+	CHECK_INT(back[6], 7);  /* owner */
+	CHECK_INT(back[14], 7); /* the named user, now limited by */
+	CHECK_INT(back[30], 1); /* the mask */
+	CHECK_INT(back[22], 4); /* the group's own entry stays */
+	CHECK_INT(back[38], 0);
+	zpl_release(node);
+}
+
+/* What is stored in the directory form belongs to the file's owner. */
+static void test_chown_xattr(void)
+{
+	struct zpl_node *node = make_file(root, "chown-xattr");
+	struct zpl_attr attr = {.uid = 777};
+
+	test_set_property("test", "xattr", 1);
+	OK(zpl_setxattr(node, "user.a", "1", 1, 0));
+	OK(zpl_setattr(node, &attr, ZPL_SET_UID, NULL));
+	OK(zpl_fs_sync(fs));
+	CHECK_INT(test_accounted(fs, -1, "obj-309"), 3);
+	test_set_property("test", "xattr", 2);
+	zpl_release(node);
+}
+
 static void test_no_space(void)
 {
 	struct zpl_node *node = make_file(root, "full"), *other;
@@ -546,6 +584,8 @@ static void run(void)
 	test_readdir();
 	test_xattrs(true);
 	test_xattrs(false);
+	test_acl();
+	test_chown_xattr();
 	test_no_space();
 	test_read_only();
 	test_case();
