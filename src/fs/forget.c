@@ -15,7 +15,8 @@
 #include <string.h>
 
 struct name {
-	uint64_t parent;
+	uint64_t parent, child;
+	bool directory;
 	char *text;
 };
 
@@ -36,8 +37,8 @@ void pv_forget_name(struct pv_connection *connection, uint64_t parent, const cha
 }
 
 /*
- * Directories that must keep their names: those on the way to something that is mounted below. Invalidating
- * such a name would unmount it.
+ * Directories that must keep their names: those on the way to something that is mounted below, which would be
+ * unmounted, and to the working directories of processes, whose getcwd(3) would fail.
  */
 struct kept {
 	uint64_t *ids;
@@ -63,44 +64,66 @@ static bool is_kept(const struct kept *kept, uint64_t nodeid)
 	return false;
 }
 
-/* Down a path from the root of the connection. */
-static void keep_path(struct pv_connection *connection, char *path, struct kept *kept)
+/* One step of the way down: *inout_dir becomes the directory below it. False where the path leaves what is
+ * known. */
+static bool step(
+	struct pv_connection *connection, struct pv_noderef *inout_dir, const char *name, struct kept *kept)
 {
-	struct pv_noderef dir = {};
-	char *save = NULL;
+	struct pv_graft *below;
+	struct zpl_node *node;
+	uint64_t nodeid;
 
-	if (pv_node_get(connection, FUSE_ROOT_ID, &dir) < 0)
-		return;
-	for (char *name = strtok_r(path, "/", &save); name; name = strtok_r(NULL, "/", &save)) {
-		struct zpl_node *node;
-		struct pv_graft *child;
-		uint64_t nodeid;
-
-		if (zpl_lookup(dir.node, name, &node) < 0)
-			break;
-		nodeid = pv_nodeid(dir.graft, zpl_object(node));
+	if (zpl_lookup(inout_dir->node, name, &node) < 0)
+		return false;
+	nodeid = pv_nodeid(inout_dir->graft, zpl_object(node));
+	keep(kept, nodeid);
+	below = pv_graft_covering(inout_dir->graft, zpl_object(node));
+	zpl_release(node);
+	if (below) {
+		nodeid = pv_nodeid(below, below->root);
 		keep(kept, nodeid);
-		child = pv_graft_covering(dir.graft, zpl_object(node));
-		if (child) {
-			zpl_release(node);
-			node = NULL;
-			nodeid = pv_nodeid(child, child->root);
-			keep(kept, nodeid);
-		}
-		pv_node_put(&dir);
-		if (!node && pv_node_get(connection, nodeid, &dir) < 0)
-			return;
-		if (node)
-			dir.node = node;
 	}
-	pv_node_put(&dir);
+	pv_node_put(inout_dir);
+	return pv_node_get(connection, nodeid, inout_dir) == 0;
 }
 
-static void find_kept(struct pv_connection *connection, struct kept *kept)
+/* The same through .zfs/snapshot/NAME. */
+static bool step_snapshot(
+	struct pv_connection *connection, struct pv_noderef *inout_dir, char **save, struct kept *kept)
 {
-	char **paths = NULL;
-	size_t count = pv_mounts_below(connection->mountpoint, &paths);
+	const char *snapshot = strtok_r(NULL, "/", save), *name = snapshot ? strtok_r(NULL, "/", save) : NULL;
+	pv_autofree char *full = NULL;
+	struct pv_graft *graft;
+	uint64_t nodeid;
 
+	if (!name || asprintf(&full, "%s@%s", inout_dir->graft->name, name) < 0)
+		return false;
+	graft = pv_graft_find(connection, full);
+	if (!graft)
+		return false;
+	nodeid = pv_nodeid(graft, graft->root);
+	keep(kept, nodeid);
+	pv_node_put(inout_dir);
+	return pv_node_get(connection, nodeid, inout_dir) == 0;
+}
+
+static void keep_path(struct pv_connection *connection, char *path, struct kept *kept)
+{
+	pv_autonode struct pv_noderef dir = {};
+	char *save = NULL;
+	bool on;
+
+	on = pv_node_get(connection, FUSE_ROOT_ID, &dir) == 0;
+	for (char *name = strtok_r(path, "/", &save); on && name; name = strtok_r(NULL, "/", &save)) {
+		if (!strcmp(name, ".zfs"))
+			on = step_snapshot(connection, &dir, &save, kept);
+		else
+			on = step(connection, &dir, name, kept);
+	}
+}
+
+static void keep_paths(struct pv_connection *connection, char **paths, size_t count, struct kept *kept)
+{
 	for (size_t i = 0; i < count; i++) {
 		keep_path(connection, paths[i], kept);
 		free(paths[i]);
@@ -108,12 +131,22 @@ static void find_kept(struct pv_connection *connection, struct kept *kept)
 	free(paths);
 }
 
+static void find_kept(struct pv_connection *connection, struct kept *kept)
+{
+	char **paths = NULL;
+	size_t count = pv_mounts_below(connection->mountpoint, &paths);
+
+	keep_paths(connection, paths, count, kept);
+	paths = NULL;
+	count = pv_cwds_below(connection->mountpoint, &paths);
+	keep_paths(connection, paths, count, kept);
+}
+
 struct collecting {
 	struct pv_names *names;
 	struct pv_graft *graft;
 	uint64_t parent;
 	bool known_only;
-	const struct kept *kept;
 };
 
 static int collect(void *private, const char *name, uint64_t object, unsigned type, uint64_t next)
@@ -124,8 +157,6 @@ static int collect(void *private, const char *name, uint64_t object, unsigned ty
 
 	if (c->known_only && !pv_node_known(c->graft->connection, nodeid))
 		return 0;
-	if (type == DT_DIR && is_kept(c->kept, nodeid))
-		return 0;
 	if (names->count == names->room) {
 		size_t room = names->room ? names->room * 2 : 256;
 		struct name *more = reallocarray(names->names, room, sizeof(*more));
@@ -135,21 +166,21 @@ static int collect(void *private, const char *name, uint64_t object, unsigned ty
 		names->names = more;
 		names->room = room;
 	}
-	names->names[names->count] = (struct name){c->parent, strdup(name)};
+	names->names[names->count] = (struct name){c->parent, nodeid, type == DT_DIR, strdup(name)};
 	if (!names->names[names->count].text)
 		return -ENOMEM;
 	names->count++;
 	return 0;
 }
 
-static void list_directory(struct pv_connection *connection, uint64_t nodeid, bool known_only,
-	const struct kept *kept, struct pv_names *names)
+static void list_directory(
+	struct pv_connection *connection, uint64_t nodeid, bool known_only, struct pv_names *names)
 {
 	pv_autonode struct pv_noderef dir = {};
 	bool eof;
 
 	if (pv_node_get(connection, nodeid, &dir) == 0) {
-		struct collecting c = {names, dir.graft, nodeid, known_only, kept};
+		struct collecting c = {names, dir.graft, nodeid, known_only};
 
 		zpl_readdir(dir.node, 0, collect, &c, &eof); /* a directory that is gone has no names */
 	}
@@ -158,7 +189,6 @@ static void list_directory(struct pv_connection *connection, uint64_t nodeid, bo
 int pv_names_collect(struct pv_connection *connection, const struct pv_graft *graft, struct pv_names **names)
 {
 	pv_autofree uint64_t *ids = NULL;
-	struct kept kept = {};
 	size_t count;
 	int r;
 
@@ -167,17 +197,26 @@ int pv_names_collect(struct pv_connection *connection, const struct pv_graft *gr
 	if (!*names)
 		return -ENOMEM;
 	r = pv_nodes_list(connection, graft, S_IFDIR, 0, PV_SHARDS, &ids, &count);
-	find_kept(connection, &kept);
 	for (size_t i = 0; r == 0 && i < count; i++)
-		list_directory(connection, ids[i], false, &kept, *names);
-	free(kept.ids);
+		list_directory(connection, ids[i], false, *names);
 	return r;
+}
+
+static void forget_unless_kept(
+	struct pv_connection *connection, const struct name *name, const struct kept *kept)
+{
+	if (!name->directory || !is_kept(kept, name->child))
+		pv_forget_name(connection, name->parent, name->text);
 }
 
 void pv_names_forget(struct pv_connection *connection, struct pv_names *names)
 {
+	struct kept kept = {};
+
+	find_kept(connection, &kept);
 	for (size_t i = 0; names && i < names->count; i++)
-		pv_forget_name(connection, names->names[i].parent, names->names[i].text);
+		forget_unless_kept(connection, &names->names[i], &kept);
+	free(kept.ids);
 }
 
 struct pv_names *pv_names_free(struct pv_names *names)
@@ -218,10 +257,10 @@ uint64_t pv_forget_some(struct pv_connection *connection, uint64_t want, unsigne
 		for (size_t d = 0; d < count && done < want; d++) {
 			struct pv_names names = {};
 
-			list_directory(connection, ids[d], true, &kept, &names);
+			list_directory(connection, ids[d], true, &names);
 			for (size_t n = 0; n < names.count; n++) {
 				if (done + n < want)
-					pv_forget_name(connection, ids[d], names.names[n].text);
+					forget_unless_kept(connection, &names.names[n], &kept);
 				free(names.names[n].text);
 			}
 			free(names.names);
@@ -232,29 +271,53 @@ uint64_t pv_forget_some(struct pv_connection *connection, uint64_t want, unsigne
 	return before > connection->nodes ? before - connection->nodes : 0;
 }
 
-bool pv_forget_graft(struct pv_graft *graft, unsigned seconds)
+static bool wait_forgotten(struct pv_graft *graft, unsigned ms)
 {
-	struct pv_connection *connection = graft->connection;
 	struct timespec until;
 	bool none;
 
-	if (graft->nodes) {
-		if (graft->snapshot)
-			pv_forget_name(connection,
-				(uint64_t)graft->above->index << PV_OBJECT_BITS | PV_CTL_SNAPSHOTS,
-				strchr(graft->name, '@') + 1);
-		else if (graft->covered_name)
-			pv_forget_name(connection, graft->covered_parent, graft->covered_name);
-	}
-	/* Forgets arrive as requests of their own. */
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += seconds;
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += ms % 1000 * 1000000L;
+	if (until.tv_nsec >= 1000000000L) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000L;
+	}
 	pthread_mutex_lock(&graft->lock);
-	while (graft->nodes && seconds) {
+	while (graft->nodes) {
 		if (pthread_cond_timedwait(&graft->changed, &graft->lock, &until) == ETIMEDOUT)
 			break;
 	}
 	none = graft->nodes == 0;
 	pthread_mutex_unlock(&graft->lock);
 	return none;
+}
+
+bool pv_forget_graft(struct pv_graft *graft, unsigned seconds)
+{
+	struct pv_connection *connection = graft->connection;
+	struct pv_names *names = NULL;
+	struct kept kept = {};
+	bool in_use;
+
+	if (!graft->nodes)
+		return true;
+	find_kept(connection, &kept);
+	in_use = is_kept(&kept, pv_nodeid(graft, graft->root));
+	free(kept.ids);
+	if (in_use)
+		return false;
+	if (graft->snapshot)
+		pv_forget_name(connection, (uint64_t)graft->above->index << PV_OBJECT_BITS | PV_CTL_SNAPSHOTS,
+			strchr(graft->name, '@') + 1);
+	else if (graft->covered_name)
+		pv_forget_name(connection, graft->covered_parent, graft->covered_name);
+	/* Forgets arrive as requests of their own. */
+	if (wait_forgotten(graft, 200))
+		return true;
+	/* What was in use at an earlier try has lost its way up, so it is not reached from above any more. */
+	pv_names_collect(connection, graft, &names);
+	pv_names_forget(connection, names);
+	pv_names_free(names);
+	return wait_forgotten(graft, seconds * 1000);
 }

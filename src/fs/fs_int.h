@@ -237,6 +237,11 @@ uint64_t pv_forget_some(struct pv_connection *connection, uint64_t want, unsigne
 bool pv_forget_graft(struct pv_graft *graft, unsigned seconds);
 void pv_forget_name(struct pv_connection *connection, uint64_t parent, const char *name);
 
+/* ---- holders.c ---- */
+
+/* Working directories of processes below the mount point, relative to it. Caller frees each and the array. */
+size_t pv_cwds_below(const char *mountpoint, char ***ret_paths);
+
 /* ---- mount.c ---- */
 
 struct pv_mounts {

@@ -168,3 +168,40 @@ struct json_object *pv_mounts_holders(struct pv_mounts *mounts)
 	free(points.points);
 	return list;
 }
+
+size_t pv_cwds_below(const char *mountpoint, char ***ret_paths)
+{
+	DIR *proc = opendir("/proc");
+	const struct dirent *entry;
+	char **paths = NULL;
+	size_t count = 0;
+
+	while (proc && (entry = readdir(proc))) {
+		char link[64], target[PATH_MAX];
+		const char *below;
+		char **more;
+		ssize_t n;
+
+		if (!isdigit((unsigned char)entry->d_name[0]))
+			continue;
+		snprintf(link, sizeof(link), "/proc/%.20s/cwd", entry->d_name);
+		n = readlink(link, target, sizeof(target) - 1);
+		if (n <= 0)
+			continue;
+		target[n] = '\0';
+		below = pv_path_below(target, mountpoint);
+		if (!below || !*below)
+			continue;
+		more = reallocarray(paths, count + 1, sizeof(*more));
+		if (!more)
+			break;
+		paths = more;
+		more[count] = strdup(below);
+		if (more[count])
+			count++;
+	}
+	if (proc)
+		closedir(proc);
+	*ret_paths = paths;
+	return count;
+}

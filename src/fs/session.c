@@ -89,18 +89,24 @@ static ssize_t send_answer(int fd, struct iovec *iov, int count, void *private)
 {
 	struct fuse_init_out init;
 	struct iovec copy[2];
+	ssize_t n;
 
-	if (!self || self->fd < 0)
-		return writev(fd, iov, count);
-	if (self->init && count == 2 && iov[1].iov_len <= sizeof(init) && iov[1].iov_len >= 24 &&
+	if (self)
+		fd = self->fd;
+	if (self && self->init && count == 2 && iov[1].iov_len <= sizeof(init) && iov[1].iov_len >= 24 &&
 		((struct fuse_out_header *)iov[0].iov_base)->error == 0) {
 		memcpy(&init, iov[1].iov_base, iov[1].iov_len);
 		init.flags |= self->offered & FUSE_HANDLE_KILLPRIV_V2;
 		copy[0] = iov[0];
 		copy[1] = (struct iovec){&init, iov[1].iov_len};
-		return writev(self->fd, copy, 2);
+		iov = copy;
 	}
-	return writev(self->fd, iov, count);
+	n = writev(fd, iov, count);
+	/* ENOENT: nobody waits for it any more. Of any other error libfuse would print a line, to nobody's
+	 * use. */
+	if (n < 0)
+		errno = ENOENT;
+	return n;
 }
 
 static ssize_t receive(int fd, void *data, size_t size, void *private)

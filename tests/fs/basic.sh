@@ -129,7 +129,10 @@ stat "$M/was-missing" >/dev/null 2>&1
 head -c 1000000 /dev/urandom >"$M/cp/kept"
 rm "$M/synced"
 stat "$M/synced" >/dev/null 2>&1
+cd "$M/cp/tree"
 check rollback say rollback tank one
+check rollback_keeps_cwd bash -c "[ \"\$(/bin/pwd -P)\" = '$M/cp/tree' ] && ls >/dev/null"
+cd /
 check rollback_data [ "$(cat "$M/doc")$(cat "$M/cp/kept")" = onekept ]
 check rollback_size [ "$(stat -c %s "$M/cp/kept")" = 5 ]
 check rollback_names bash -c "[ ! -e '$M/created-later' ] && [ -e '$M/synced' ] && ls '$M' | grep -q synced"
