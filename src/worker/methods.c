@@ -177,7 +177,7 @@ int worker_unlock(struct worker_request *request, struct json_object **ret_resul
 	return r ? r : key_result(request, slot, &segment, volume_key, ret_result, err);
 }
 
-/* key_add and key_change: {"existing":{"kind"},"added":{"kind","pbkdf"}}, existing pipe, new pipe. */
+/* key_add and key_change: {"existing_kind","kind","pbkdf"}, existing pipe, new pipe. */
 static int two_keys(
 	struct worker_request *request, bool change, struct json_object **ret_result, struct pv_error *err)
 {
@@ -186,11 +186,10 @@ static int two_keys(
 	const struct pv_format_ops *ops;
 	int r, slot;
 
-	r = read_key(pv_json_object(request->params, "existing"), request->message.fds[1], &old_secret,
-		&existing, err);
+	r = read_key(NULL, request->message.fds[1], &old_secret, &existing, err);
+	existing.kind = pv_json_string(request->params, "existing_kind", "passphrase");
 	if (!r)
-		r = read_key(pv_json_object(request->params, "added"), request->message.fds[2], &new_secret,
-			&added, err);
+		r = read_key(request->params, request->message.fds[2], &new_secret, &added, err);
 	if (!r)
 		r = pv_format_probe(request->message.fds[0], &ops, err);
 	if (r)

@@ -10,7 +10,7 @@
  *                                                     "keys":[KEY]}          {"segment"} + volume key pipe
  *   format.unlock    container, key pipe             {"kind","slot":-1,"repair":bool}  {"slot","segment"} + volume key pipe
  *   format.key_add / key_change   container, existing pipe, new pipe
- *                                                     {"existing":KEY,"added":KEY}       {"slot"}
+ *                                                     KEY and {"existing_kind"}          {"slot"}
  *   format.key_remove             container          {"slot","force"}
  *   format.backup / restore       container, file    {"force"}
  *   format.erase                  container          {"format"} to erase what is not recognised any more, or {}

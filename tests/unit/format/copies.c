@@ -1,8 +1,6 @@
 /* The two copies of the header: which one is in force, what repairs the other. */
 #include "fixture.h"
 
-#include <sys/mman.h>
-
 static struct container {
 	int fd;
 	uint8_t *bytes; /* mapped */

@@ -102,14 +102,13 @@ static void volume_goes_through_its_life(void **state)
 	assert_true(pv_secret_equal(key, again));
 	json_object_put(result);
 
-	assert_int_equal(run("format.key_add", "{\"existing\":{},\"added\":{\"kind\":\"keyfile\"," CHEAP "}}",
-				 fd, "first", "second", &result, NULL, &err),
+	assert_int_equal(run("format.key_add", "{\"kind\":\"keyfile\"," CHEAP "}", fd, "first", "second",
+				 &result, NULL, &err),
 		0);
 	assert_int_equal(pv_json_int(result, "slot", -1), 1);
 	json_object_put(result);
-	assert_int_equal(run("format.key_change", "{\"existing\":{},\"added\":{" CHEAP "}}", fd, "first",
-				 "third", &result, NULL, &err),
-		0);
+	assert_int_equal(
+		run("format.key_change", "{" CHEAP "}", fd, "first", "third", &result, NULL, &err), 0);
 	assert_int_equal(pv_json_int(result, "slot", -1), 0);
 	json_object_put(result);
 	assert_int_equal(run("format.key_remove", "{\"slot\":1}", fd, NULL, NULL, NULL, NULL, &err), 0);
