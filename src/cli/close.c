@@ -3,9 +3,6 @@
  */
 #include "cli/cli_int.h"
 
-#include <inttypes.h>
-#include <string.h>
-
 enum { OPT_ALL = CLI_LONG };
 
 const struct cli_option cli_options_close[] = {
@@ -14,32 +11,13 @@ const struct cli_option cli_options_close[] = {
 	{.name = NULL},
 };
 
-/* The processes that keep the volume busy, as the keeper found them. */
-static void print_holders(struct json_object *failure)
-{
-	struct json_object *holders = failure ? pv_json_array(failure, "holders") : NULL;
-
-	for (size_t i = 0; holders && i < json_object_array_length(holders); i++) {
-		struct json_object *holder = json_object_array_get_idx(holders, i);
-
-		fprintf(stderr, "  process %" PRId64 " (", pv_json_int(holder, "pid", 0));
-		cli_print_safe(stderr, pv_json_string(holder, "command", "?"));
-		fputs("): ", stderr);
-		cli_print_safe(stderr, pv_json_string(holder, "what", "in use"));
-		fputc('\n', stderr);
-	}
-}
-
 static int close_one(struct cli *cli, struct json_object *params)
 {
-	struct cli_call call = {.method = "volume.close", .params = params, .quiet = true};
-	int rc = cli_call(cli, &call);
+	pv_autojson struct json_object *result = NULL;
+	int rc = cli_request(cli, "volume.close", params, &result);
 
-	if (rc) {
-		cli_fail(&call.error);
-		print_holders(call.failure);
-	} else {
-		struct json_object *closed = pv_json_array(call.result, "closed");
+	if (rc == 0) {
+		struct json_object *closed = pv_json_array(result, "closed");
 
 		for (size_t i = 0; closed && i < json_object_array_length(closed); i++) {
 			cli_print_safe(stdout, json_object_get_string(json_object_array_get_idx(closed, i)));
@@ -47,9 +25,6 @@ static int close_one(struct cli *cli, struct json_object *params)
 		}
 		rc = cli_flush();
 	}
-	json_object_put(call.result);
-	json_object_put(call.failure);
-	json_object_put(params);
 	return rc;
 }
 

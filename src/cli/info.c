@@ -17,8 +17,11 @@ void cli_print_slots(struct json_object *slots, const char *indent)
 
 		printf("%s%2" PRId64 "  ", indent, pv_json_int(slot, "slot", -1));
 		cli_print_safe(stdout, pv_json_string(slot, "kind", "unknown"));
-		fputs(", ", stdout);
-		cli_print_safe(stdout, pv_json_string(slot, "pbkdf", "?"));
+		/* The registry, unlike the header, knows the kinds only. */
+		if (pv_json_string(slot, "pbkdf", NULL)) {
+			fputs(", ", stdout);
+			cli_print_safe(stdout, pv_json_string(slot, "pbkdf", ""));
+		}
 		if (memory)
 			printf(", %s, time %" PRIu64 ", lanes %" PRIu64,
 				cli_size(memory * 1024, size, sizeof(size)), pv_json_u64(slot, "time", 0),
