@@ -19,6 +19,7 @@
 
 #define HELLO_TIMEOUT_MS 20000 /* a machine that swaps is slow, not dead */
 #define EXIT_TIMEOUT_MS 20000
+#define START_TIMEOUT_MS 120000
 #define ADOPT_TIMEOUT_MS 20000
 #define ABORT_TIMEOUT_MS 20000
 
@@ -107,7 +108,8 @@ int engine_configure(struct volume *v, struct pv_error *err)
 {
 	pv_autojson struct json_object *params = json_object_new_object();
 	struct json_object *record = json_object_new_object();
-	struct link_call call = {.method = "engine.configure", .params = params};
+	struct link_call call = {
+		.method = "engine.configure", .params = params, .timeout_ms = START_TIMEOUT_MS};
 	const char *arc = getenv("PVOL_ARC_MAX");
 	int r;
 
@@ -134,7 +136,8 @@ static int attach(struct volume *v, struct pv_error *err)
 	pv_autojson struct json_object *params = json_object_new_object();
 	struct json_object *devices = json_object_new_array();
 	int fds[2 * PV_CONTAINERS_MAX], r = 0;
-	struct link_call call = {.method = "engine.attach", .params = params, .fds = fds};
+	struct link_call call = {
+		.method = "engine.attach", .params = params, .fds = fds, .timeout_ms = START_TIMEOUT_MS};
 	unsigned given = 0;
 
 	json_object_object_add(params, "devices", devices);

@@ -303,8 +303,26 @@ int header_backup(struct request *rq, struct pv_error *err)
 	return with_file(rq, "format.backup", 0, err);
 }
 
+/*
+ * When both copies of a header are damaged, only the registry still knows which volume the container is: a
+ * backup that bears its UUID belongs to it.
+ */
+static void vouch(struct request *rq)
+{
+	pv_autojson struct json_object *info = NULL;
+	pv_autorecord struct pv_record *record = NULL;
+	const char *name = pv_json_string(rq->params, "name", "");
+
+	if (rq->message.nfds != 1 || pv_registry_load(keeper.home->volumes_fd, name, &record, NULL) < 0 ||
+		!record->uuid[0] || header_info(rq->message.fds[0], &info, NULL) < 0)
+		return;
+	if (!strcmp(pv_json_string(info, "uuid", ""), record->uuid))
+		pv_json_add_bool(rq->params, "force", true);
+}
+
 int header_restore(struct request *rq, struct pv_error *err)
 {
+	vouch(rq);
 	return with_file(rq, "format.restore", TARGET_WRITE | TARGET_CLOSED, err);
 }
 

@@ -172,7 +172,7 @@ const struct pv_mount_entry *pv_mount_table_pvol(const struct pv_mount_table *ta
 	for (size_t i = table->count; i-- > 0;) {
 		const struct pv_mount_entry *entry = &table->entries[i];
 
-		if (!strncmp(entry->type, "fuse.pvol", 9) && pv_path_is_below(path, entry->point))
+		if (is_fuse(entry) && !strcmp(entry->source, "pvol") && pv_path_is_below(path, entry->point))
 			return entry;
 	}
 	return NULL;

@@ -12,7 +12,7 @@
 struct pv_mount_entry {
 	int id, parent;
 	char *point; /* unescaped */
-	char *type;  /* "fuse.pvol" */
+	char *type;  /* "fuse.zfs" */
 	char *source;
 	char *options; /* of the super block */
 };
