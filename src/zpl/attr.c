@@ -234,6 +234,13 @@ static int apply(struct zpl_node *node, const struct zpl_attr *attr, unsigned ma
 	return ret;
 }
 
+int zpl_set_mode(struct zpl_node *node, uint32_t mode)
+{
+	struct zpl_attr attr = {.mode = mode};
+
+	return ((node->mode ^ mode) & 07777) == 0 ? 0 : apply(node, &attr, ZPL_SET_MODE);
+}
+
 /*
  * The hidden attribute directory and its files belong to whom the file belongs, and count in his quota. A
  * failure leaves them with the old owner, which shows in accounting only.

@@ -238,6 +238,12 @@ static uint64_t cookie_of(zap_cursor_t *cursor)
 	return serialized >= INT64_MAX - COOKIE_BASE ? INT64_MAX : serialized + COOKIE_BASE;
 }
 
+/* A damaged or hostile directory must not pass on what is no name. */
+static bool listable(const char *name)
+{
+	return name[0] && strcmp(name, ".") && strcmp(name, "..") && !strchr(name, '/');
+}
+
 static int list(struct zpl_node *dir, zap_cursor_t *cursor, zap_attribute_t *entry, zpl_emit_fn emit,
 	void *private, bool *ret_eof)
 {
@@ -257,8 +263,10 @@ static int list(struct zpl_node *dir, zap_cursor_t *cursor, zap_attribute_t *ent
 		if (entry->za_integer_length != 8 || entry->za_num_integers == 0)
 			return -EUCLEAN;
 		object = ZFS_DIRENT_OBJ(entry->za_first_integer);
-		dmu_prefetch_dnode(dir->fs->os, object, ZIO_PRIORITY_SYNC_READ);
 		zap_cursor_advance(cursor);
+		if (!listable(entry->za_name))
+			continue;
+		dmu_prefetch_dnode(dir->fs->os, object, ZIO_PRIORITY_SYNC_READ);
 		if (emit(private, entry->za_name, object,
 			    typed ? (unsigned)ZFS_DIRENT_TYPE(entry->za_first_integer) : DT_UNKNOWN,
 			    cookie_of(cursor)) != 0) {

@@ -207,7 +207,7 @@ static int read_attributes(struct zpl_node *node)
 	/* Also what a dnode looks like whose creation has not come to its attributes yet. */
 	if (sa_bulk_lookup(node->hdl, bulk, n) != 0 || node->generation == 0)
 		return -ENOENT;
-	if (S_ISDIR(node->mode) != directory)
+	if (S_ISDIR(node->mode) != directory || node->size > INT64_MAX)
 		return -EUCLEAN;
 	node->projid = ZFS_DEFAULT_PROJID;
 	if (node->pflags & ZFS_PROJID && sa_lookup(node->hdl, table[ZPL_PROJID], &node->projid, 8) != 0)

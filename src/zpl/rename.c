@@ -15,7 +15,11 @@ struct rename {
 	const char *sname, *tname;
 	struct zpl_node *node, *target; /* target: NULL = the name is free */
 	unsigned flags;
+	bool ancestry; /* holds the rename lock */
 };
+
+/* Internal answer: a directory changes its parent, which needs the rename lock. */
+#define NEEDS_ANCESTRY 1
 
 /* -EINVAL if `node` is `dir` or above it. */
 static int check_ancestry(struct zpl_node *node, struct zpl_node *dir)
@@ -218,6 +222,9 @@ static int rename_locked(struct rename *r)
 		zpl_release(r->target);
 		r->target = NULL;
 	}
+	if (r->sdir != r->tdir && !r->ancestry &&
+		(zpl_is_dir(r->node) || (r->flags & RENAME_EXCHANGE && r->target && zpl_is_dir(r->target))))
+		return NEEDS_ANCESTRY;
 	ret = check_move(r->node, r->sdir, r->tdir);
 	if (ret == 0)
 		ret = check_target(r);
@@ -228,7 +235,6 @@ static int rename_checked(struct rename *r)
 {
 	struct zpl_fs *fs = r->sdir->fs;
 	struct zpl_name_lock lock;
-	bool across = r->sdir != r->tdir;
 	int ret;
 
 	if (fs != r->tdir->fs)
@@ -245,15 +251,22 @@ static int rename_checked(struct rename *r)
 		ret = zpl_name_check(fs, r->tname, true);
 	if (ret)
 		return ret;
-	if (across)
-		pthread_mutex_lock(&fs->rename_lock);
-	zpl_names_lock2(&lock, r->sdir, r->sname, r->tdir, r->tname);
-	ret = rename_locked(r);
-	zpl_names_unlock(&lock);
-	if (across)
-		pthread_mutex_unlock(&fs->rename_lock);
-	zpl_release(r->node);
-	zpl_release(r->target);
+	for (;;) {
+		if (r->ancestry)
+			pthread_mutex_lock(&fs->rename_lock);
+		zpl_names_lock2(&lock, r->sdir, r->sname, r->tdir, r->tname);
+		ret = rename_locked(r);
+		zpl_names_unlock(&lock);
+		if (r->ancestry)
+			pthread_mutex_unlock(&fs->rename_lock);
+		zpl_release(r->node);
+		zpl_release(r->target);
+		r->node = r->target = NULL;
+		if (ret != NEEDS_ANCESTRY)
+			break;
+		/* The lock comes before those of the names, and files, the usual case, do without it. */
+		r->ancestry = true;
+	}
 	return ret;
 }
 

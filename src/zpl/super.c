@@ -549,6 +549,14 @@ static void detach_node(struct zpl_node *node, void *private)
 	zpl_node_detach(node);
 }
 
+static void set_suspended(struct zpl_fs *fs, bool suspended)
+{
+	pthread_mutex_lock(&fs->suspend_lock);
+	fs->suspended = suspended;
+	pthread_cond_broadcast(&fs->resumed);
+	pthread_mutex_unlock(&fs->suspend_lock);
+}
+
 int zpl_fs_unmount(struct zpl_fs *fs, bool force)
 {
 	size_t busy = 0;
@@ -557,9 +565,9 @@ int zpl_fs_unmount(struct zpl_fs *fs, bool force)
 	zpl_reaper_stop(fs);
 	pthread_rwlock_wrlock(&fs->teardown);
 	zpl_node_each(fs, count_node, &busy);
-	if (busy && !force) {
+	if (busy && !force && !fs->dead) {
 		pthread_rwlock_unlock(&fs->teardown);
-		if (!zpl_fs_read_only(fs) && !fs->dead)
+		if (!zpl_fs_read_only(fs) && !fs->dead && !fs->suspended)
 			(void)zpl_reaper_start(fs);
 		return -EBUSY;
 	}
@@ -567,11 +575,11 @@ int zpl_fs_unmount(struct zpl_fs *fs, bool force)
 	spa = fs->dp->dp_spa;
 	quiesce(fs);
 	disown(fs);
-	/* Objsets go in the background; the export of a pool without transaction groups does not wait for
-	 * that. */
+	/* Objsets go in the background, for which the export of a read-only pool would not wait. */
 	if (!spa_writeable(spa))
 		spa_evicting_os_wait(spa);
 	fs->dead = true;
+	set_suspended(fs, false);
 	pthread_rwlock_unlock(&fs->teardown);
 	arc_unregister();
 	zpl_fs_put(fs);
@@ -592,10 +600,9 @@ int zpl_fs_suspend(struct zpl_fs *fs)
 	}
 	zpl_node_each(fs, detach_node, NULL);
 	quiesce(fs);
+	fs->os = NULL; /* it may be exchanged from here on */
 	/* The lock is let go, since resume may come from another thread; the flag keeps operations out. */
-	pthread_mutex_lock(&fs->suspend_lock);
-	fs->suspended = true;
-	pthread_mutex_unlock(&fs->suspend_lock);
+	set_suspended(fs, true);
 	pthread_rwlock_unlock(&fs->teardown);
 	return 0;
 }
@@ -630,10 +637,7 @@ int zpl_fs_resume(struct zpl_fs *fs)
 			ret = zpl_reaper_start(fs);
 	}
 	fs->dead = ret != 0;
-	pthread_mutex_lock(&fs->suspend_lock);
-	fs->suspended = false;
-	pthread_cond_broadcast(&fs->resumed);
-	pthread_mutex_unlock(&fs->suspend_lock);
+	set_suspended(fs, false);
 	pthread_rwlock_unlock(&fs->teardown);
 	return ret;
 }

@@ -579,6 +579,103 @@ static int set(struct zpl_node *node, const char *name, const void *value, size_
 	return set_locked(node, stored, value, size, sa, dir);
 }
 
+/*
+ * ---- POSIX ACLs ----
+ *
+ * They are kept like any attribute, in the form in which Linux passes them: u32 version 2, then entries of
+ * u16 tag, u16 permissions, u32 id, little-endian. An access ACL and the mode say the same about owner,
+ * others and, as the group's bits, the mask (without a mask: the owning group).
+ */
+static const char acl_access[] = "system.posix_acl_access";
+static const char acl_default[] = "system.posix_acl_default";
+enum {
+	ACL_HEADER = 4,
+	ACL_ENTRY = 8,
+	ACL_MAX = ACL_HEADER + ACL_ENTRY * 1024,
+	TAG_USER_OBJ = 1,
+	TAG_USER = 2,
+	TAG_GROUP_OBJ = 4,
+	TAG_GROUP = 8,
+	TAG_MASK = 0x10,
+	TAG_OTHER = 0x20,
+};
+
+struct acl_view {
+	uint8_t *owner, *group, *mask, *other; /* permission bytes */
+	bool named;
+};
+
+static int acl_view(uint8_t *acl, size_t length, struct acl_view *ret_view)
+{
+	*ret_view = (struct acl_view){0};
+	if (length < ACL_HEADER || (length - ACL_HEADER) % ACL_ENTRY || acl[0] != 2 || acl[1] || acl[2] ||
+		acl[3])
+		return -EINVAL;
+	for (uint8_t *entry = acl + ACL_HEADER; entry < acl + length; entry += ACL_ENTRY) {
+		if (entry[2] > 7 || entry[3])
+			return -EINVAL;
+		switch (entry[0] | entry[1] << 8) {
+		case TAG_USER_OBJ: ret_view->owner = entry + 2; break;
+		case TAG_GROUP_OBJ: ret_view->group = entry + 2; break;
+		case TAG_MASK: ret_view->mask = entry + 2; break;
+		case TAG_OTHER: ret_view->other = entry + 2; break;
+		case TAG_USER:
+		case TAG_GROUP: ret_view->named = true; break;
+		default: return -EINVAL;
+		}
+	}
+	return ret_view->owner && ret_view->group && ret_view->other ? 0 : -EINVAL;
+}
+
+/* Lock held for writing. Stores an access ACL and the mode it means; one that says no more than a mode is not
+ * kept. */
+static int set_access_acl(struct zpl_node *node, const void *value, size_t size, int flags)
+{
+	struct acl_view view;
+	uint8_t acl[ACL_MAX];
+	uint32_t mode;
+	int ret;
+
+	if (size > sizeof(acl))
+		return -E2BIG;
+	memcpy(acl, value, size);
+	ret = acl_view(acl, size, &view);
+	if (ret)
+		return ret;
+	mode = (uint32_t)(node->mode & ~0777ULL) | *view.owner << 6 |
+	       *(view.mask ? view.mask : view.group) << 3 | *view.other;
+	if (view.named || view.mask) {
+		ret = set(node, acl_access, value, size, flags);
+	} else {
+		ret = set(node, acl_access, NULL, 0, 0);
+		ret = ret == -ENODATA ? 0 : ret;
+	}
+	return ret ? ret : zpl_set_mode(node, mode);
+}
+
+int zpl_posix_acl_chmod(struct zpl_node *node, uint32_t mode)
+{
+	struct acl_view view;
+	uint8_t acl[ACL_MAX];
+	size_t length = 0;
+	int ret;
+
+	pthread_rwlock_wrlock(&node->xattr_lock);
+	ret = zpl_xattr_load(node);
+	if (ret == 0)
+		ret = get_one(node, acl_access, acl, sizeof(acl), &length);
+	if (ret == 0 && acl_view(acl, length, &view) == 0) {
+		*view.owner = mode >> 6 & 7;
+		*(view.mask ? view.mask : view.group) = mode >> 3 & 7;
+		*view.other = mode & 7;
+		ret = set(node, acl_access, acl, length, 0);
+	}
+	pthread_rwlock_unlock(&node->xattr_lock);
+	return ret == -ENOENT ? 0 : ret;
+}
+
+/* ---- entry ---- */
+
 static int enter_and_set(struct zpl_node *node, const char *name, const void *value, size_t size, int flags)
 {
 	int ret = zpl_enter_node(node, true);
@@ -590,6 +687,8 @@ static int enter_and_set(struct zpl_node *node, const char *name, const void *va
 		ret = -E2BIG;
 	if (ret == 0 && node->is_xattr)
 		ret = -EOPNOTSUPP;
+	if (ret == 0 && value && !strcmp(name, acl_default) && !zpl_is_dir(node))
+		ret = -EACCES;
 	if (ret == 0 && node->fs->xattr == ZFS_XATTR_OFF)
 		ret = -EOPNOTSUPP;
 	if (ret == 0 && node->pflags & (ZFS_IMMUTABLE | ZFS_APPENDONLY))
@@ -598,7 +697,10 @@ static int enter_and_set(struct zpl_node *node, const char *name, const void *va
 		ret = -ENOSPC;
 	if (ret == 0) {
 		pthread_rwlock_wrlock(&node->xattr_lock);
-		ret = set(node, name, value, size, flags);
+		if (value && !strcmp(name, acl_access))
+			ret = set_access_acl(node, value, size, flags);
+		else
+			ret = set(node, name, value, size, flags);
 		pthread_rwlock_unlock(&node->xattr_lock);
 	}
 	zpl_exit(node->fs);
@@ -613,43 +715,4 @@ int zpl_setxattr(struct zpl_node *node, const char *name, const void *value, siz
 int zpl_removexattr(struct zpl_node *node, const char *name)
 {
 	return enter_and_set(node, name, NULL, 0, 0);
-}
-
-/* ---- POSIX ACLs: kept like any attribute, in the form in which Linux passes them ---- */
-
-int zpl_posix_acl_chmod(struct zpl_node *node, uint32_t mode)
-{
-	static const char name[] = "system.posix_acl_access";
-	enum {
-		HEADER = 4,
-		ENTRY = 8,
-		TAG_USER_OBJ = 1,
-		TAG_GROUP_OBJ = 4,
-		TAG_MASK = 0x10,
-		TAG_OTHER = 0x20
-	};
-	uint8_t acl[HEADER + ENTRY * 1024], *group = NULL, *mask = NULL;
-	size_t length = 0;
-	int ret;
-
-	pthread_rwlock_wrlock(&node->xattr_lock);
-	ret = zpl_xattr_load(node);
-	if (ret == 0)
-		ret = get_one(node, name, acl, sizeof(acl), &length);
-	if (ret == 0 && length >= HEADER && (length - HEADER) % ENTRY == 0) {
-		/* u32 version 2; entries of u16 tag, u16 permissions, u32 id; all little-endian */
-		for (uint8_t *entry = acl + HEADER; entry < acl + length; entry += ENTRY) {
-			switch (entry[0] | entry[1] << 8) {
-			case TAG_USER_OBJ: entry[2] = mode >> 6 & 7; break;
-			case TAG_OTHER: entry[2] = mode & 7; break;
-			case TAG_GROUP_OBJ: group = entry; break;
-			case TAG_MASK: mask = entry; break;
-			}
-		}
-		if (mask || group) /* with a mask, the mode's group bits are the mask */
-			(mask ? mask : group)[2] = mode >> 3 & 7;
-		ret = set(node, name, acl, length, 0);
-	}
-	pthread_rwlock_unlock(&node->xattr_lock);
-	return ret == -ENOENT ? 0 : ret;
 }

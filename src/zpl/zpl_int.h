@@ -205,6 +205,8 @@ void zpl_accessed(struct zpl_node *node);
 /* Under node->lock: sets times in memory as a change of contents (attributes) does. */
 void zpl_content_changed(struct zpl_node *node, const uint64_t now[2]);
 void zpl_status_changed(struct zpl_node *node, const uint64_t now[2]);
+/* Mode and trivial ACL alone, leaving a POSIX ACL as it is. */
+int zpl_set_mode(struct zpl_node *node, uint32_t mode);
 uint64_t zpl_rdev_from_posix(dev_t dev);
 dev_t zpl_rdev_to_posix(uint64_t rdev);
 

@@ -456,6 +456,7 @@ static void test_acl(void)
 	size_t length;
 
 	OK(zpl_setxattr(node, "system.posix_acl_access", acl, sizeof(acl), 0));
+	CHECK_INT(attr_of(node).mode, S_IFREG | 0674);
 	OK(zpl_setattr(node, &attr, ZPL_SET_MODE, NULL));
 	OK(zpl_getxattr(node, "system.posix_acl_access", back, sizeof(back), &length));
 	CHECK_INT(length, sizeof(acl));
@@ -464,6 +465,14 @@ static void test_acl(void)
 	CHECK_INT(back[30], 1); /* the mask */
 	CHECK_INT(back[22], 4); /* the group's own entry stays */
 	CHECK_INT(back[38], 0);
+	/* Owner, group and other alone are the mode. */
+	memcpy(back + 12, acl + 20, 8);
+	memcpy(back + 20, acl + 36, 8);
+	OK(zpl_setxattr(node, "system.posix_acl_access", back, 28, 0));
+	CHECK_INT(attr_of(node).mode, S_IFREG | 0744);
+	CHECK_INT(zpl_getxattr(node, "system.posix_acl_access", back, sizeof(back), &length), -ENODATA);
+	CHECK_INT(zpl_setxattr(node, "system.posix_acl_access", "junk", 4, 0), -EINVAL);
+	CHECK_INT(zpl_setxattr(node, "system.posix_acl_default", acl, sizeof(acl), 0), -EACCES);
 	zpl_release(node);
 }
 
