@@ -41,7 +41,7 @@ for kdf in "argon2id --pbkdf-memory 32768 --pbkdf-parallel 1 --pbkdf-force-itera
         read -r bits sector <<<"$shape"
         name="${kdf%% *}$(grep -o 'sha512' <<<"$kdf") $bits-bit key, $sector-byte sectors"
         rm -f "$T/foreign"
-        truncate -s 32M "$T/foreign"
+        truncate -s 128M "$T/foreign"
         # shellcheck disable=SC2086
         if ! cryptsetup luksFormat "${csquiet[@]}" --type luks2 --cipher aes-xts-plain64 --key-size "$bits" --sector-size "$sector" \
             --pbkdf $kdf --key-file "$PASS" "$T/foreign" >"$T/err" 2>&1; then
@@ -73,5 +73,6 @@ swap() {
             --volume-key-file "$T/vk" --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file "$WRONG" "$T/swapped"
 }
 check "cryptsetup writes a header over a copy" swap
+must pvol forget t
 check "pvol opens our pool below cryptsetup's header" pvol open "$T/swapped" --passphrase-file "$WRONG" --at "$T/swap"
 check "the data below cryptsetup's header" cmp "$T/data" "$T/swap/data"

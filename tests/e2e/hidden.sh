@@ -64,7 +64,8 @@ if [ -n "$ROOT" ]; then
 fi
 must pvol close t
 check "nothing shows after close" nothing
-check "zdb finds the dataset inside" eval 'zdb_volume t -d >"$T/zdb" 2>&1; grep -q zqxdataset "$T/zdb"'
+lists() { zdb_volume t -d >"$T/zdb" 2>&1 && grep -q zqxdataset "$T/zdb" || { cat "$T/zdb"; return 1; }; }
+check "zdb finds the dataset inside" lists
 rm -f "$T/zdb"
 check "nothing shows after zdb" nothing
 check "no temporary files are left in /tmp" \

@@ -33,7 +33,7 @@ check "restored by cp" test "$(cat "$T/t/d/f2")" = "old 2"
 check "cp of a large changed file" cp -a "$s/d/large" "$T/t/d/large"
 check "restored the large file" cmp "$T/before/d/large" "$T/t/d/large"
 mkdir "$T/tar"
-tar_out() { tar -C "$s" -cf - d | tar -C "$T/tar" -xpf - && diff -r --no-dereference "$T/before/d" "$T/tar/d"; }
+tar_out() { tar -C "$s" --format=posix -cf - d | tar -C "$T/tar" -xpf - && diff -r --no-dereference "$T/before/d" "$T/tar/d"; }
 check "tar out of the snapshot" tar_out
 check "rsync -aH --delete from the snapshot onto the live tree" rsync -aH --delete "$s/d/" "$T/t/d/"
 check "the live tree is the old one again" diff -r --no-dereference "$T/before/d" "$T/t/d"
