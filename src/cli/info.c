@@ -92,7 +92,7 @@ static int find_container(struct cli *cli, const char *operand, char **ret_path)
 			struct pv_error err = {0};
 
 			pv_fail_as(&err, -ENOENT, PV_EXIT_NO_VOLUME, operand,
-				"no such volume, and no such file");
+				"there is no volume of this name, and no such file");
 			return cli_fail(&err);
 		}
 	}

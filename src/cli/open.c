@@ -77,7 +77,7 @@ static int no_such_volume(const char *name)
 {
 	struct pv_error err = {0};
 
-	pv_fail_as(&err, -ENOENT, PV_EXIT_NO_VOLUME, name, "no such volume");
+	pv_fail_as(&err, -ENOENT, PV_EXIT_NO_VOLUME, name, "there is no volume of this name");
 	pv_remedy(&err, "'pvol list' shows the known ones; a container elsewhere is opened by its path, with "
 			"a slash");
 	return cli_fail(&err);

@@ -89,7 +89,7 @@ static int check_closed(struct cli *cli, const char *name)
 	if (rc)
 		return rc;
 	if (!volume && name[0] != '/') {
-		pv_fail_as(&err, -ENOENT, PV_EXIT_NO_VOLUME, name, "no such volume");
+		pv_fail_as(&err, -ENOENT, PV_EXIT_NO_VOLUME, name, "there is no volume of this name");
 		pv_remedy(&err, "'pvol list' shows the known ones");
 		return cli_fail(&err);
 	}

@@ -2,7 +2,7 @@
 
 Called by terminal.sh, which has set PVOL_HOME and PVOL_RUNTIME. Prints "ok NAME" and "not ok NAME" lines.
 """
-import os, pty, re, select, signal, subprocess, sys, termios, time
+import fcntl, os, pty, re, select, signal, struct, subprocess, sys, termios, time
 
 PVOL, DIR = sys.argv[1:]
 CHEAP = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
@@ -46,6 +46,10 @@ class Terminal:
 
     def echoes(self):
         return bool(termios.tcgetattr(self.fd)[3] & termios.ECHO)
+
+    def name(self):
+        """of the terminal's other end, by TIOCGPTN"""
+        return "/dev/pts/%d" % struct.unpack("I", fcntl.ioctl(self.fd, 0x80045430, bytes(4)))
 
     def answer(self, prompt, text):
         """waits for a prompt whose answer must not be echoed"""
@@ -178,7 +182,7 @@ def interrupt_prompt():
         assert time.time() < end, "echo stays on"
         time.sleep(0.01)
     # the terminal outlives pvol: this end keeps it, and a second descriptor its settings
-    keep = os.open(os.ptsname(t.fd), os.O_RDWR | os.O_NOCTTY)
+    keep = os.open(t.name(), os.O_RDWR | os.O_NOCTTY)
     os.write(t.fd, b"\x03")
     rc = None
     for _ in range(200):
@@ -239,7 +243,7 @@ def progress():
 
 def interrupt_create():
     """Ctrl-C during create says that everything was removed, and it is"""
-    t = Terminal("create", "gone", "--size", "256M", "--at", DIR + "/gone", "--pbkdf", "pbkdf2", "--iter-time", "20000",
+    t = Terminal("create", "gone", "--size", "256M", "--at", DIR + "/gone", "--pbkdf", "pbkdf2", "--iter-time", "5000",
                  "--no-recovery-key")
     t.answer(rb"[Pp]assphrase for gone: ", PASS)
     t.answer(rb"again: ", PASS)

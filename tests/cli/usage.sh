@@ -121,7 +121,7 @@ check "version as JSON" python3 -c 'import json,sys; assert json.loads(sys.argv[
 # with a keeper
 check "no volumes yet" bash -c '"$1" </dev/null | grep -q "No volumes yet"' - "$PVOL"
 check "no volumes yet, as JSON" bash -c '[ "$("$1" --json </dev/null)" = "{\"volumes\":[]}" ]' - "$PVOL"
-no_volume() { check "no such volume: $1" fails_with 4 'no such volume' pvol "$@"; }
+no_volume() { check "no such volume: $1" fails_with 4 'no volume of this name' pvol "$@"; }
 no_volume open nothing --passphrase-file "$PASS"
 no_volume close nothing
 no_volume status nothing
