@@ -190,8 +190,13 @@ static int expand(const char *path, bool automatic, struct pv_error *err)
 		return pv_fail(err, -EROFS, path, "the pool is open read-only and cannot grow");
 	}
 	error = vdev_online(spa, guid, ZFS_ONLINE_EXPAND, &state);
-	if (error == 0)
+	if (error == 0) {
+		/* The new space becomes part of the pool here; vdev_online() leaves this to a thread. */
+		mutex_enter(&spa_namespace_lock);
+		spa_config_update(spa, SPA_CONFIG_UPDATE_POOL);
+		mutex_exit(&spa_namespace_lock);
 		txg_wait_synced(spa_get_dsl(spa), 0);
+	}
 	spa_close(spa, FTAG);
 	if (error)
 		return pool_fail(err, error, path, "expand the pool over the device's new size");

@@ -5,7 +5,8 @@
  * relocations themselves: nothing else shows it for functions that must not be called to try them.
  *
  * Replaced: the ARC's three views of memory (libzpool's return random numbers), the two ways in which it
- * gives up (its message would go to a stderr nobody reads), and the operations of leaf vdevs (vdev_ops.c).
+ * gives up and its warnings (they would go to stderr, with names in them), the cancelling of a task (a stub,
+ * with fatal consequences), and the operations of leaf vdevs (vdev_ops.c).
  */
 #include "pool/pool_int.h"
 
@@ -18,6 +19,8 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/arc_impl.h>
+#include <sys/dmu_objset.h>
+#include <sys/spa_impl.h>
 #include <sys/vdev_impl.h>
 
 /* ---- memory ---- */
@@ -247,6 +250,41 @@ void vcmn_err(int level, const char *format, va_list args)
 	pv_log(level == CE_WARN ? PV_LOG_WARNING : PV_LOG_INFO, "libzpool: %s", text);
 }
 
+/* ---- background upgrades of a file system's accounting ---- */
+
+/*
+ * Owning a file system may start such an upgrade; disowning it cancels the upgrade and, if that runs already,
+ * must wait for it, because it holds the dataset. libzpool's own function does nothing: the dataset would be
+ * evicted under the running task, which aborts. (Waiting for the whole queue is more than asked for and does
+ * no harm: its tasks end by themselves or were told to.)
+ */
+int taskq_cancel_id(taskq_t *tq, taskqid_t id)
+{
+	taskq_wait(tq);
+	return ENOENT; /* nothing was taken back: the task has run */
+}
+
+/*
+ * The same for a task that has already struck itself off and still has to let go of the dataset: it is told
+ * to stop and waited for before anything is evicted.
+ */
+void dmu_objset_disown(objset_t *os, boolean_t decrypt, const void *tag)
+{
+	static void (*_Atomic original)(objset_t *, boolean_t, const void *);
+	void (*call)(objset_t *, boolean_t, const void *) = atomic_load(&original);
+
+	if (!call) {
+		call = (void (*)(objset_t *, boolean_t, const void *))dlsym(RTLD_NEXT, "dmu_objset_disown");
+		VERIFY(call != NULL);
+		atomic_store(&original, call);
+	}
+	mutex_enter(&os->os_upgrade_lock);
+	os->os_upgrade_exit = B_TRUE;
+	mutex_exit(&os->os_upgrade_lock);
+	taskq_wait(os->os_spa->spa_upgrade_taskq);
+	call(os, decrypt, tag);
+}
+
 /* ---- the proof ---- */
 
 static const struct {
@@ -260,6 +298,8 @@ static const struct {
 	{"libspl_assertf", (const void *)libspl_assertf, 0},
 	{"vpanic", (const void *)vpanic, 0},
 	{"vcmn_err", (const void *)vcmn_err, 0},
+	{"taskq_cancel_id", (const void *)taskq_cancel_id, 0},
+	{"dmu_objset_disown", (const void *)dmu_objset_disown, 0},
 	{"vdev_file_ops", &vdev_file_ops, sizeof(vdev_ops_t)},
 	{"vdev_disk_ops", &vdev_disk_ops, sizeof(vdev_ops_t)},
 };
