@@ -110,11 +110,11 @@ s = json.load(open(sys.argv[1]))
 print(eval(sys.argv[2]))' "$T/status.json" "$2"
 }
 
-# new_volume NAME [OPTION...]: a cheap volume of 1 GiB, mounted at $T/NAME; open_volume, close_volume alike
+# new_volume NAME [OPTION...]: a cheap volume of SIZE (1G), mounted at $T/NAME; open_volume, close_volume alike
 new_volume() {
     local name=$1
     shift
-    pvol create "$name" --size 1G --passphrase-file "$PASS" --at "$T/$name" "${CHEAP[@]}" "$@"
+    pvol create "$name" --size "${SIZE:-1G}" --passphrase-file "$PASS" --at "$T/$name" "${CHEAP[@]}" "$@"
 }
 open_volume() {
     local name=$1

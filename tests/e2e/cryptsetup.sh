@@ -6,7 +6,7 @@ NEW=$T/new
 printf 'second passphrase' >"$NEW"
 csquiet=(--batch-mode)
 
-must new_volume t
+SIZE=512M; must new_volume t
 head -c 3000000 /dev/urandom >"$T/t/data"
 must cp "$T/t/data" "$T/data"
 must pvol close t

@@ -5,13 +5,12 @@
 . "$(dirname "$0")/../lib.sh"
 words=(zqxdataset zqxsnapshot zqxfilename zqxdirectory zqxcontent zqxattribute zqxlinktarget)
 printf 'zqxpassphrase-%s' "$RANDOM" >"$PASS"
+printf '%s\n' "${words[@]}" zqxpassphrase >"$T/words"
+SIZE=256M
 
-search() { # search DIR...: prints where a word is found
-    local w
-    for w in "${words[@]}" zqxpassphrase; do
-        LC_ALL=C grep -r -a -l -i -D skip -F -e "$w" "$@" 2>/dev/null | sed "s/^/$w in /"
-        find "$@" -iname "*$w*" -printf "$w names %p\n" 2>/dev/null
-    done
+search() { # search DIR...: prints where a word is found, in contents or names
+    grep -r -a -o -D skip -F -f "$T/words" "$@" 2>/dev/null | sort | uniq -c
+    find "$@" -name '*zqx*' -printf 'named: %p\n' 2>/dev/null
 }
 
 must new_volume t
@@ -19,7 +18,7 @@ must pvol create t/zqxdataset
 fill() { # fill DIR
     mkdir -p "$1/zqxdirectory"
     for i in $(seq 50); do
-        for j in $(seq 300); do echo "line $j of zqxcontent"; done >"$1/zqxdirectory/zqxfilename-$i"
+        for j in $(seq 100); do echo "line $j of zqxcontent"; done >"$1/zqxdirectory/zqxfilename-$i"
     done
     head -c 1000000 /dev/urandom | base64 | sed 's/$/zqxcontent/' >"$1/zqxfilename-incompressible"
     ln -s zqxlinktarget "$1/link"

@@ -4,7 +4,7 @@
 # test can fail), and which reading through pvol must report and never pass on.
 . "$(dirname "$0")/../lib.sh"
 
-must new_volume t
+SIZE=512M; must new_volume t
 must pvol create t/docs
 cp -a /usr/include/linux "$T/t/" 2>/dev/null || cp -a /usr/include "$T/t/"
 head -c 20000000 /dev/urandom >"$T/t/random"
