@@ -123,7 +123,7 @@ static void rotten_side_is_healed(void **state)
 	ok(pv_pool_create(&create, &err));
 	for (int i = 0; i < 16; i++)
 		objects[i] = write_record("tank", data + i * 1000, 131072);
-	rotten.bit_rot_rate = 0.2;
+	rotten.bit_rot_rate = 1;
 	pv_sim_set(sim[1], &rotten);
 	ok(pv_pool_scrub("tank", false, &err));
 	wait_for_scrub("tank");
