@@ -114,7 +114,9 @@ static int open_error(int code, const char *path, bool read_only, struct pv_erro
 	struct stat st;
 
 	switch (code) {
-	case -ENOENT: return pv_fail_as(err, code, PV_EXIT_NO_VOLUME, path, "there is no such container");
+	case -ENOENT:
+		return pv_fail_as(err, code, PV_EXIT_NO_VOLUME, path, "the container is not there: %s",
+			pv_strerror(code));
 	case -ENOTDIR: return pv_fail(err, code, path, "a part of this path is not a directory");
 	case -ELOOP:
 		pv_fail(err, code, path, "the container is a symbolic link");

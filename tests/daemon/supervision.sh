@@ -1,0 +1,131 @@
+#!/bin/bash
+# Supervision beyond single kills (tests/e2e/kills.sh): an engine that dies again and again, one that cannot import,
+# the keeper's orderly end, hostile clients, the lock on a container, unmounting by hand.
+. "$(dirname "$0")/../lib.sh"
+here=$TESTS/daemon
+ctl() { timeout 120 python3 "$here/pvctl.py" "$@"; }
+state() { pvol list --json | python3 -c '
+import json, sys
+print([v["state"] for v in json.load(sys.stdin)["volumes"] if v["name"] == sys.argv[1]][0])' "$1"; }
+in_state() { [ "$(state "$1")" = "$2" ]; }
+served() { mounted "$T/$1" && timeout 20 ls "$T/$1" >/dev/null; }
+other_engine() { local p; p=$(engine_pid "$1") && [ "$p" != "$2" ] && served "$1"; }
+
+must new_volume t --size 256M
+head -c 1000000 /dev/urandom >"$T/data"
+must cp "$T/data" "$T/t/data"
+sync -f "$T/t/data"
+
+# ---- what the protocol refuses ----
+hostile() { # sends its standard input raw; the keeper may answer or hang up, but must go on
+    python3 -c '
+import os, socket, sys
+os.chdir(os.environ["PVOL_RUNTIME"])
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(30)
+s.connect("control")
+try:
+    s.sendall(sys.stdin.buffer.read())
+    s.shutdown(socket.SHUT_WR)
+    while s.recv(65536):
+        pass
+except (BrokenPipeError, ConnectionResetError):
+    pass'
+}
+hello='{"hello":{"protocol":1,"version":"t"}}'
+check "a client of another protocol version is turned away" eval 'echo "{\"hello\":{\"protocol\":99}}" | hostile'
+check "not JSON" eval 'printf "%s\n\377\376 nonsense\n" "$hello" | hostile'
+check "deep nesting" eval '(echo "$hello"; head -c 100000 /dev/zero | tr "\0" "["; echo) | hostile'
+check "a line without an end" eval '(echo "$hello"; head -c 3000000 /dev/zero | tr "\0" "x") | hostile'
+check "an unknown method" fails_with 1 'no method' ctl no.such
+check "parameters of wrong types" fails_with 2 'parameter' ctl volume.status '{"name":[1]}'
+check "a name that is a path" fails_with '2|4' '' ctl volume.status '{"name":"../t"}'
+check "more keys announced than sent" fails_with 2 'keys' ctl volume.create '{"name":"x","keys":[{"kind":"passphrase"}]}'
+check "the keeper has survived all this" in_state t open
+foreign() { # only the owner (and root) may talk to it; the directory keeps others out already
+    [ "$(stat -c %a "$PVOL_RUNTIME")" = 700 ] && [ "$(stat -c %a "$PVOL_RUNTIME/control")" = 600 ]
+}
+check "sockets are private" foreign
+not_dumpable() { ! grep -qs . "/proc/$1/environ" || [ -n "$ROOT" ] && [ "$(stat -c %u "/proc/$1/mem")" = 0 ]; }
+check "the keeper cannot be inspected by its owner" not_dumpable "$(keeper_pid)"
+check "nor the engine" not_dumpable "$(engine_pid t)"
+
+# ---- SIGTERM ----
+engine=$(engine_pid t) keeper=$(keeper_pid)
+must kill -TERM "$engine"
+must kill -INT "$engine"
+check "an engine with a keeper ignores SIGTERM" eval 'sleep 1; kill -0 "$engine" && served t'
+must kill -TERM "$keeper"
+check "SIGTERM to the keeper: it ends" wait_for 90 not kill -0 "$keeper"
+check "SIGTERM: the engine has ended" wait_for 30 not kill -0 "$engine"
+check "SIGTERM: nothing is mounted" not mounted "$T/t"
+check "SIGTERM: closed" in_state t closed
+check "SIGTERM: in order" test "$(status t 's["incidents"]')" = "[]"
+must open_volume t
+check "SIGTERM: data" cmp "$T/data" "$T/t/data"
+
+# ---- keeper gone, then SIGTERM to the engine ----
+engine=$(engine_pid t)
+must kill -KILL "$(keeper_pid)"
+sleep 0.5
+must kill -TERM "$engine"
+check "an engine without a keeper ends on SIGTERM" wait_for 60 not kill -0 "$engine"
+check "it has unmounted" not mounted "$T/t"
+check "then the volume is closed" in_state t closed
+must open_volume t
+check "and its data are there" cmp "$T/data" "$T/t/data"
+
+# ---- unmounted by hand ----
+unmount() { if [ -n "$ROOT" ]; then umount "$1"; else fusermount3 -u "$1"; fi; }
+must unmount "$T/t"
+check "unmounted by hand: the volume closes" wait_for 60 in_state t closed
+check "unmounted by hand: the engine ends" wait_for 30 not test -e "$PVOL_RUNTIME/engine.t"
+must open_volume t
+
+# ---- the lock ----
+cat >"$T/lock.py" <<'P'
+import fcntl, os, struct, sys, time
+f = open(sys.argv[1], "r+b")
+# struct flock of an open-file-description lock
+fcntl.fcntl(f, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+print("locked", flush=True)
+time.sleep(600)
+P
+c=$(container t)
+check "an open container is locked" not timeout 20 python3 "$T/lock.py" "$c"
+must pvol close t
+python3 "$T/lock.py" "$c" >"$T/locked" &
+locker=$!
+must wait_for 60 grep -q locked "$T/locked"
+check "a locked container: busy, naming the process" fails_with 5 "process $locker" open_volume t
+check "a locked container: nothing is mounted" not mounted "$T/t"
+kill "$locker"
+wait "$locker" 2>/dev/null
+must open_volume t
+
+# ---- two volumes, one mount point; a mount point inside a volume ----
+must new_volume u --size 128M
+check "a mount point that another volume has" fails_with 5 'another volume' \
+    pvol create w --size 128M --passphrase-file "$PASS" --at "$T/t" "${CHEAP[@]}"
+check "a mount point inside an open volume" fails_with 5 'inside an open volume' \
+    pvol create w --size 128M --passphrase-file "$PASS" --at "$T/t/deep" "${CHEAP[@]}"
+check "the others are still served" eval 'served t && served u'
+must pvol close u
+
+# ---- deaths ----
+for n in 1 2; do
+    engine=$(engine_pid t)
+    must kill -KILL "$engine"
+    check "death $n: another engine serves" wait_for 60 other_engine t "$engine"
+    check "death $n: data" cmp "$T/data" "$T/t/data"
+done
+must kill -KILL "$(engine_pid t)"
+check "death 3: the volume stays closed" wait_for 60 in_state t failed
+check "death 3: nothing is mounted" not mounted "$T/t"
+check "death 3: the reason is told" eval 'pvol status t --json | grep -q "died 3 times"'
+check "death 3: incidents" eval '[ "$(status t "len(s[\"incidents\"])")" -ge 4 ]'
+check "death 3: it opens again by hand" open_volume t
+check "death 3: data" cmp "$T/data" "$T/t/data"
+check "death 3: the failure is forgotten" in_state t open
+must pvol close t
+check "all is closed" test -z "$(grep " $T/" /proc/self/mountinfo)"
