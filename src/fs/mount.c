@@ -506,12 +506,31 @@ static int unmount_all(struct pv_mounts *mounts, bool force, struct pv_error *er
 	return r;
 }
 
+/*
+ * A suspended pool takes nothing, so unmounting would wait for ever for what the kernel has to write back.
+ * The mounts can be taken out of the tree; what is behind them ends with this process only.
+ */
+static int stop_suspended(struct pv_mounts *mounts, bool force, struct pv_error *err)
+{
+	pthread_rwlock_rdlock(&mounts->list);
+	for (struct pv_connection *c = mounts->connections; force && c; c = c->next) {
+		c->stopping = true;
+		if (!c->ended)
+			pv_session_detach(c->session, NULL);
+	}
+	pthread_rwlock_unlock(&mounts->list);
+	return pv_fail(err, -EBUSY, mounts->options.pool,
+		"the pool is suspended: what is not written yet cannot be");
+}
+
 int pv_mounts_stop(struct pv_mounts *mounts, bool force, struct pv_error *err)
 {
 	int r;
 
 	if (!mounts)
 		return 0;
+	if (pv_pool_suspended(mounts->options.pool))
+		return stop_suspended(mounts, force, err);
 	if (!force) {
 		struct json_object *holders = pv_mounts_holders(mounts);
 		size_t count = json_object_array_length(holders);

@@ -46,7 +46,8 @@ int pv_mounts_start(
 
 /*
  * Unmounts everything, children first. -EBUSY when in use (holders below), then all stays mounted; `force`
- * detaches lazily and goes on (open files get -EIO). On success *mounts is released.
+ * detaches lazily and goes on (open files get -EIO). On success *mounts is released. While the pool is
+ * suspended it is always -EBUSY; `force` then detaches the mounts, and the rest is left to the process's end.
  */
 int pv_mounts_stop(struct pv_mounts *mounts, bool force, struct pv_error *err);
 

@@ -85,12 +85,20 @@ static int make_directories(const char *path, struct pv_error *err)
 	return 0;
 }
 
+static int fail_dead(const char *path, struct pv_error *err)
+{
+	pv_fail(err, -ENOTCONN, path, "a file system whose server has died is mounted there");
+	return pv_remedy(err, "fusermount3 -uz '%s'", path);
+}
+
 static int check_empty(const char *path, struct pv_error *err)
 {
 	DIR *dir = opendir(path);
 	const struct dirent *entry;
 	int r = 0;
 
+	if (!dir && errno == ENOTCONN)
+		return fail_dead(path, err);
 	if (!dir)
 		return pv_fail(err, -errno, path, "cannot read the mount point: %s", pv_strerror(errno));
 	while (r == 0 && (entry = readdir(dir))) {
@@ -110,10 +118,8 @@ int pv_prepare_host_dir(const char *path, char **ret_path, struct pv_error *err)
 	int r;
 
 	if (stat(path, &st) < 0) {
-		if (errno == ENOTCONN) {
-			pv_fail(err, -ENOTCONN, path, "a file system whose server has died is mounted there");
-			return pv_remedy(err, "fusermount3 -uz '%s'", path);
-		}
+		if (errno == ENOTCONN)
+			return fail_dead(path, err);
 		if (errno == ENOTDIR)
 			return pv_fail(
 				err, -ENOTDIR, path, "a part of the mount point's path is not a directory");
