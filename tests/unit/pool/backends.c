@@ -105,10 +105,23 @@ static void wait_for_scrub(const char *pool)
 	fail_msg("the scrub did not end");
 }
 
-/* Requests complete late and out of order; one side returns flipped bits. The mirror heals and tells. */
+/* One bit in every 64 KiB, but for the labels: a scrub reopens the devices, and without a label there is
+ * none. */
+static void rot(struct pv_bdev *bdev)
+{
+	char sector[512];
+
+	for (uint64_t at = 4 << 20; at < (95 << 20); at += 65536) {
+		assert_int_equal(pv_bdev_read(bdev, sector, sizeof(sector), at), 0);
+		sector[17] ^= 4;
+		assert_int_equal(pv_bdev_write(bdev, sector, sizeof(sector), at), 0);
+	}
+}
+
+/* Requests complete late and out of order; one side has rotten. The mirror heals and tells. */
 static void rotten_side_is_healed(void **state)
 {
-	struct pv_sim_options slow = {.seed = 1, .delay_us = 300}, rotten = {.seed = 2, .delay_us = 300};
+	struct pv_sim_options slow = {.seed = 1, .delay_us = 300};
 	struct pv_pool_create create = {.name = "tank", .devices = paths, .ndevices = 2, .mirror = true};
 	pv_autofree char *data = malloc(1 << 20), *back = malloc(1 << 20);
 	struct pv_bdev *mem[2] = {NULL}, *sim[2] = {NULL};
@@ -117,21 +130,18 @@ static void rotten_side_is_healed(void **state)
 	fill(data, 1 << 20);
 	for (int i = 0; i < 2; i++) {
 		ok(pv_mem_open(96 << 20, &mem[i], &err));
-		ok(pv_sim_open(mem[i], i ? &rotten : &slow, &sim[i], &err));
+		ok(pv_sim_open(mem[i], &slow, &sim[i], &err));
 		ok(pv_pool_register_device(paths[i], sim[i], &err));
 	}
 	ok(pv_pool_create(&create, &err));
 	for (int i = 0; i < 16; i++)
 		objects[i] = write_record("tank", data + i * 1000, 131072);
-	rotten.bit_rot_rate = 1;
-	pv_sim_set(sim[1], &rotten);
+	rot(mem[1]);
 	ok(pv_pool_scrub("tank", false, &err));
 	wait_for_scrub("tank");
 	assert_int_equal(checksum_errors("tank", 0), 0);
 	assert_true(checksum_errors("tank", 1) > 0);
 	assert_status("tank", "errors", "0");
-	rotten.bit_rot_rate = 0;
-	pv_sim_set(sim[1], &rotten);
 	ok(pv_pool_clear("tank", &err));
 	ok(pv_pool_scrub("tank", false, &err));
 	wait_for_scrub("tank");
