@@ -63,10 +63,9 @@ int pv_ctl_stat(struct pv_graft *graft, uint64_t nodeid, struct stat *ret_stat)
 			graft->listing = summary.hash;
 			clock_gettime(CLOCK_REALTIME, &graft->listing_time);
 		}
-		st.st_mtim = graft->listing_time;
 		pthread_mutex_unlock(&graft->lock);
-		st.st_ctim = st.st_atim = st.st_mtim;
 	}
+	st.st_mtim = st.st_ctim = st.st_atim = graft->listing_time;
 	*ret_stat = st;
 	return 0;
 }

@@ -120,6 +120,7 @@ static int open_objset(struct pv_graft *graft, bool read_only, struct pv_error *
 		return pv_fail(err, r, graft->name, "its root directory cannot be read: %s", pv_strerror(r));
 	}
 	graft->root = zpl_object(root);
+	clock_gettime(CLOCK_REALTIME, &graft->listing_time);
 	zpl_release(root);
 	graft->read_only = read_only || zpl_fs_read_only(fs);
 	graft->fs = fs;

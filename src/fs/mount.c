@@ -635,26 +635,33 @@ int pv_mounts_remove(struct pv_mounts *mounts, const char *dataset, bool force, 
 
 /* ---- questions ---- */
 
+/* Oldest first, so that parents come before what lies in them. */
+static void list_connections(struct json_object *list, const struct pv_connection *c)
+{
+	if (!c)
+		return;
+	list_connections(list, c->next);
+	for (unsigned i = 0; !c->ended && i < c->ngrafts; i++) {
+		const struct pv_graft *graft = c->grafts[i];
+		struct json_object *item;
+
+		if (graft->snapshot || (i > 0 && !graft->covered))
+			continue;
+		item = json_object_new_object();
+		pv_json_add_string(item, "dataset", graft->name);
+		pv_json_add_string(item, "mountpoint", graft->mountpoint);
+		pv_json_add_string(item, "kind", i ? "graft" : "fuse");
+		pv_json_add_bool(item, "read_only", graft->read_only);
+		json_object_array_add(list, item);
+	}
+}
+
 struct json_object *pv_mounts_list(struct pv_mounts *mounts)
 {
 	struct json_object *list = json_object_new_array();
 
 	PV_LOCK_SCOPE(&mounts->config);
-	for (struct pv_connection *c = mounts->connections; c; c = c->next) {
-		for (unsigned i = 0; !c->ended && i < c->ngrafts; i++) {
-			const struct pv_graft *graft = c->grafts[i];
-			struct json_object *item;
-
-			if (graft->snapshot || (i > 0 && !graft->covered))
-				continue;
-			item = json_object_new_object();
-			pv_json_add_string(item, "dataset", graft->name);
-			pv_json_add_string(item, "mountpoint", graft->mountpoint);
-			pv_json_add_string(item, "kind", i ? "graft" : "fuse");
-			pv_json_add_bool(item, "read_only", graft->read_only);
-			json_object_array_add(list, item);
-		}
-	}
+	list_connections(list, mounts->connections);
 	return list;
 }
 
