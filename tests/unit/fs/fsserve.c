@@ -1,6 +1,6 @@
 /*
- * Test program: a pool in a plain file, its file systems mounted, commands on standard input (one a line, one
- * answer line each: "ok ..." or "error: ...").
+ * Test program: a pool in a plain file (with a private directory FILE.state beside it), its file systems
+ * mounted, commands on standard input (one a line, one answer line each: "ok ..." or "error: ...").
  *
  *   fsserve FILE POOL DIR [-c SIZE_MIB] [-a] [-s] [-o UID] [-r] [-k]
  *     -c  make the file and the pool   -a allow_other   -s separate mounts   -o the only uid   -r read-only
@@ -151,8 +151,8 @@ int main(int argc, char **argv)
 {
 	struct pv_file_options file = {.label = "file"};
 	struct pv_mounts_options options = {.owner = (uid_t)-1, .ended = mount_ended};
-	char state[] = "/tmp/fsserve.XXXXXX";
-	struct pv_pool_options pool = {.state_dir = mkdtemp(state)};
+	struct pv_pool_options pool = {};
+	char state[4096];
 	const char *devices[] = {DEVICE};
 	unsigned long create = 0;
 	bool crash = false;
@@ -179,6 +179,9 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signals = signalfd(-1, &set, SFD_CLOEXEC);
 	umask(077);
+	snprintf(state, sizeof(state), "%s.state", argv[optind]);
+	mkdir(state, 0700);
+	pool.state_dir = state;
 
 	fd = open(argv[optind], O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0), 0600);
 	if (fd < 0 || (create && ftruncate(fd, (off_t)create << 20) < 0)) {
@@ -224,8 +227,6 @@ int main(int argc, char **argv)
 	pv_pool_unregister_device(DEVICE);
 	pv_pool_stop();
 	pv_bdev_close(bdev);
-	unlink(state);
-	rmdir(state);
 	printf("ok done\n");
 	return 0;
 }
