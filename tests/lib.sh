@@ -143,6 +143,8 @@ cleanup() {
     local rc=$? p s m
     trap - EXIT
     cd /
+    # shellcheck disable=SC2046  # a list of our own background jobs
+    kill $(jobs -p) 2>/dev/null
     # not before the sockets are known: they go with an orderly end
     local pids=()
     for s in "$PVOL_RUNTIME"/control "$PVOL_RUNTIME"/engine.*; do

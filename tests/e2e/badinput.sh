@@ -13,7 +13,7 @@ intact() { # the volume opens with its passphrase, holds its data, closes
 }
 nothing_new() { # NAME: neither known, nor a container, nor a mount
     ! pvol list --json | grep -q "\"$1\"" && [ ! -e "$T/$1.img" ] && ! mounted "$T/$1" &&
-        [ -z "$(find "$PVOL_HOME" -name "*$1*" 2>/dev/null)" ]
+        [ -z "$(find "$PVOL_HOME" -name "$1.*" 2>/dev/null)" ]
 }
 create() { # create NAME OPTION...
     local name=$1
@@ -29,8 +29,8 @@ check "no such volume" fails_with 4 'no (such )?volume|not known|no volume' pvol
 check "an option that is not there" fails_with 2 'unknown option' pvol open t --nonsense
 check "an empty passphrase file" eval ': >"$T/empty"; fails_with "1|2|3" "empty" pvol create e --size 256M --passphrase-file "$T/empty" --at "$T/e" "${CHEAP[@]}"'
 check "an empty passphrase file: nothing half-made" nothing_new e
-check "a passphrase file that is not there" fails_with '1|2' 'No such file' pvol open t --passphrase-file "$T/absent"
 must pvol close t
+check "a passphrase file that is not there" fails_with '1|2' 'No such file' pvol open t --passphrase-file "$T/absent"
 check "the wrong passphrase" fails_with 3 'passphrase|key' pvol open t --passphrase-file "$WRONG"
 check "the wrong passphrase: nothing is mounted, nothing lost" intact
 check "close of a closed volume" fails_with '1|4|5|0' '' pvol close t
