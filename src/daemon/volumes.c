@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *volume_state_text(enum volume_state state)
 {
@@ -151,9 +152,21 @@ int volume_claim(const char *name, enum volume_state from, enum volume_state to,
 	r = pv_volume_name_check(name, err);
 	if (r < 0)
 		return r;
-	pthread_mutex_lock(&keeper.lock);
-	r = claim_locked(name, from, to, &v, err);
-	pthread_mutex_unlock(&keeper.lock);
+	/* Work on a header is short, and the view for zdb ends a moment after its client: not worth an error.
+	 */
+	for (unsigned i = 0;; i++) {
+		const struct volume *other;
+		bool passing;
+
+		pthread_mutex_lock(&keeper.lock);
+		r = claim_locked(name, from, to, &v, err);
+		other = r == -EBUSY ? find_locked(name) : NULL;
+		passing = other && other->state == VOLUME_HEADER;
+		pthread_mutex_unlock(&keeper.lock);
+		if (!passing || i == 40)
+			break;
+		usleep(50 * 1000);
+	}
 	if (r == -ENXIO) {
 		struct pv_record *record = NULL;
 
