@@ -158,8 +158,12 @@ static void serve_until(const struct view *view, struct pv_session *session, int
 		return;
 	/* Asked to stop: whoever still reads gets a moment, then errors. */
 	for (int i = 0; i < 20; i++) {
-		if (pv_session_unmount(session, NULL) == 0 && pv_session_wait(session, 1))
-			return;
+		if (pv_session_unmount(session, NULL) == 0) {
+			if (pv_session_wait(session, 1))
+				return;
+			break; /* another mount namespace has a copy of the mount: the kernel will not end it
+				*/
+		}
 		usleep(50000);
 	}
 	pv_session_detach(session, NULL);
