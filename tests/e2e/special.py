@@ -58,7 +58,7 @@ with open(d + "/sparse", "wb") as f:
     f.write(b"middle")
     f.truncate(4 << 30)
 with open(d + "/only-hole", "wb") as f:
-    f.truncate(100 << 20)
+    f.truncate(8 << 20)
 os.mkfifo(d + "/fifo", 0o620)
 os.mkdir(d + "/many")
 for i in range(2000):
