@@ -54,3 +54,4 @@ check "nothing was lost" both
 check "close again" pvol close t
 sound() { zdb_volume t -bcc >"$T/zdb" 2>&1 && grep -q 'No leaks' "$T/zdb" || { tail -30 "$T/zdb"; false; }; }
 check "zdb finds no leak and no error" sound
+umount -l "$T/small"
