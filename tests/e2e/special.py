@@ -22,7 +22,7 @@ def noise(n, seed):
 
 for n in (0, 1, 511, 512, 513, 4095, 4096, 4097, 131071, 131072, 131073, 1000003):
     put("size-%d" % n, noise(n, n))
-for m in (0o400, 0o444, 0o600, 0o640, 0o755, 0o777, 0o4755, 0o2755, 0o1777, 0o000 if root else 0o400):
+for m in (0o400, 0o444, 0o600, 0o640, 0o755, 0o777, 0o4755, 0o2755, 0o1777, 0o000 if root else 0o440):
     put("mode-%04o" % m, b"x", m)
 for m in (0o700, 0o755, 0o1777, 0o2770):
     p = os.path.join(d, "dir-%04o" % m)
