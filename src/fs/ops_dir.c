@@ -42,6 +42,7 @@ struct listing {
 	fuse_req_t req;
 	struct pv_graft *graft;
 	bool plus;
+	bool nodes;  /* the objects listed are nodes of the graft; in .zfs they are not */
 	size_t left; /* of the answer */
 	struct item *items;
 	size_t count, room;
@@ -99,13 +100,13 @@ static int emit(void *private, const char *name, uint64_t object, unsigned type,
 	uint64_t ino = ino_of(listing->graft, object);
 	int r;
 
-	if (type == DT_DIR) {
+	if (type == DT_DIR && listing->nodes) {
 		struct pv_graft *child = pv_graft_covering(listing->graft, object);
 
 		if (child)
 			ino = ino_of(child, child->root);
 	}
-	r = add(listing, name, pv_is_ctl(object) ? 0 : object, ino, type, to_offset(next));
+	r = add(listing, name, listing->nodes ? object : 0, ino, type, to_offset(next));
 	if (r < 0)
 		listing->error = r;
 	return r;
@@ -218,6 +219,7 @@ static void read_dir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, boo
 	} else {
 		r = pv_node_get(connection, ino, &dir);
 		listing.graft = dir.graft;
+		listing.nodes = true;
 	}
 	if (r == 0)
 		r = list(&listing, ino, &dir, off);
