@@ -45,7 +45,11 @@ void pv_op_write(
 	r = pv_node_get(connection, ino, &ref);
 	if (r == 0 && fi->writepage && atomic_load(&ref.graft->rolling))
 		r = -EIO; /* written before the rollback: it must not get into what the rollback restored */
-	if (r == 0)
+	/*
+	 * What is written back was dealt with by the kernel when it was written; a file capability that is
+	 * there now was set later.
+	 */
+	if (r == 0 && !fi->writepage)
 		r = pv_drop_privileges(&ref, pv_session_kill_ids());
 	if (r == 0) {
 		atomic_store_explicit(&ref.entry->last_write, pv_now(), memory_order_relaxed);

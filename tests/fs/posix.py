@@ -1,5 +1,5 @@
 """Checks of single behaviours of a mounted file system: posix.py CHECK DIRECTORY. Exits 0, or tells what differs."""
-import ctypes, errno, fcntl, mmap, os, subprocess, sys, threading
+import ctypes, errno, fcntl, mmap, os, struct, subprocess, sys, threading
 
 libc = ctypes.CDLL(None, use_errno=True)
 NOREPLACE, EXCHANGE = 1, 2
@@ -101,6 +101,43 @@ def xattrs():
     os.mkdir("xd")
     os.setxattr("xd", "user.d", b"dir")
     assert os.getxattr("xd", "user.d") == b"dir"
+
+
+def capability():
+    """A write drops a file's capability, but not when it is written back after one was set."""
+    if os.geteuid() != 0:
+        return
+    value = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+    with open("cap", "w+b", buffering=0) as f:
+        f.write(b"x" * 100000)
+        os.setxattr(f.fileno(), "security.capability", value)
+        os.fsync(f.fileno())
+        assert os.getxattr("cap", "security.capability") == value
+        f.write(b"y")
+        fails(errno.ENODATA, os.getxattr, "cap", "security.capability")
+
+
+def extremes():
+    """The last byte that a file can have, times before 1970, the largest owner."""
+    last = 2**63 - 2
+    with open("far", "w+b", buffering=0) as f:
+        f.write(b"a" * 700)
+        os.fsync(f.fileno())
+        os.pwrite(f.fileno(), b"z", last)
+        os.fsync(f.fileno())
+        assert os.fstat(f.fileno()).st_size == last + 1
+        assert os.pread(f.fileno(), 1, last) == b"z" and os.pread(f.fileno(), 2, 699) == b"a\0"
+        fallocate(f.fileno(), PUNCH | KEEP, 4096, last - 4096)
+        os.ftruncate(f.fileno(), 5)
+        os.ftruncate(f.fileno(), last + 1)
+        assert os.pread(f.fileno(), 10, 0) == b"aaaaa" + bytes(5)
+    os.unlink("far")
+    put("early", b"")
+    os.utime("early", ns=(-(10**18), -1))
+    assert os.stat("early").st_atime_ns == -(10**18) and os.stat("early").st_mtime_ns == -1
+    if os.geteuid() == 0:
+        os.chown("early", 2**32 - 2, 2**32 - 2)
+        assert os.stat("early").st_uid == os.stat("early").st_gid == 2**32 - 2
 
 
 def holes():
