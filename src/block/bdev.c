@@ -7,6 +7,7 @@
 #include "base/json.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
@@ -44,8 +45,8 @@ void pv_bdev_fini(struct pv_bdev *bdev)
 
 void pv_bio_done(struct pv_bdev *bdev, struct pv_bio *bio, int error)
 {
-	if (error && bio->op == PV_BIO_FLUSH)
-		bdev->failed = true;
+	if (error && bio->op == PV_BIO_FLUSH && !atomic_exchange(&bdev->failed, true) && bdev->lost)
+		bdev->lost(bdev, error);
 	bio->done(bio, error);
 	/* Last: the device may be gone as soon as nothing is in flight. */
 	bdev->inflight--;

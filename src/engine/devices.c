@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -113,6 +114,21 @@ out:
 	return r;
 }
 
+/*
+ * A flush failed: what was acknowledged since the last good one may be gone, and the pool can only wait for ever,
+ * and every caller with it. So this process ends as in a power cut, which OpenZFS survives; the keeper opens the
+ * container afresh. What Linux still holds of it is dropped first: pages that failed to be written count as clean
+ * and would be read back as if they were on disk.
+ */
+static void device_lost(struct pv_bdev *bdev, int error)
+{
+	pv_log(PV_LOG_ERROR, "the container failed to flush (%s): this engine ends, as in a power cut",
+		pv_strerror(error));
+	for (unsigned i = 0; i < engine.ndevices; i++)
+		posix_fadvise(engine.devices[i].container_fd, 0, 0, POSIX_FADV_DONTNEED);
+	_exit(ENGINE_EXIT_LOST);
+}
+
 /* file, then what tests put in between, then crypt. */
 static int open_stack(struct engine_device *device, struct pv_error *err)
 {
@@ -150,6 +166,7 @@ static int open_stack(struct engine_device *device, struct pv_error *err)
 	if (r < 0)
 		goto fail;
 	device->bdev = upper;
+	upper->lost = device_lost;
 	return 0;
 fail:
 	pv_bdev_close(bdev);

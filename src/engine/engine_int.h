@@ -23,6 +23,9 @@
 
 #define ENGINE_DEVICES_MAX (PV_CHANNEL_MAX_FDS / 2)
 
+/* Exit status of an engine whose container failed for good. */
+#define ENGINE_EXIT_LOST 9
+
 struct engine_device {
 	char *path;  /* in the pool's labels: /dev/mapper/pvol-NAME */
 	char *label; /* for messages: the container's path */
