@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What pv_fail() last returned in this thread, for a pv_remedy() that has no error to look into. */
+static _Thread_local int last_code;
+
 static enum pv_exit exit_of(int code)
 {
 	switch (code) {
@@ -28,6 +31,7 @@ __attribute__((format(printf, 5, 0))) static int fill(
 		code = -code;
 	if (code == 0)
 		code = -EIO;
+	last_code = code;
 	if (!err)
 		return code;
 	e.code = code;
@@ -63,7 +67,7 @@ int pv_remedy(struct pv_error *err, const char *fmt, ...)
 	va_list ap;
 
 	if (!err)
-		return -EIO;
+		return last_code ? last_code : -EIO;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);

@@ -44,7 +44,10 @@ int pv_fail(struct pv_error *err, int code, const char *object, const char *fmt,
 int pv_fail_as(struct pv_error *err, int code, enum pv_exit exit, const char *object, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 
-/* Adds the remedy line to an error that pv_fail() filled; returns err->code (or -EIO when err is NULL). */
+/*
+ * Adds the remedy line to the error that this thread's last pv_fail() filled, and returns its code: also when
+ * err is NULL, so that `return pv_remedy(err, ...)` right after it never loses the code.
+ */
 int pv_remedy(struct pv_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* strerror() of a negative or positive errno; thread-safe, static storage per thread. */

@@ -23,6 +23,23 @@ static void error_classes(void **state)
 	assert_int_equal(pv_fail(NULL, -ENOSPC, "v", "x"), -ENOSPC);
 }
 
+static int refuse(struct pv_error *err)
+{
+	pv_fail(err, -EROFS, "v", "x");
+	return pv_remedy(err, "write elsewhere");
+}
+
+/* A caller that does not want the text still gets the code. */
+static void remedy_keeps_the_code(void **state)
+{
+	struct pv_error err;
+
+	assert_int_equal(refuse(NULL), -EROFS);
+	pv_fail(NULL, -EPERM, "v", "x");
+	assert_int_equal(refuse(&err), -EROFS);
+	assert_string_equal(err.remedy, "write elsewhere");
+}
+
 static void error_wraps_itself(void **state)
 {
 	struct pv_error err;
@@ -140,6 +157,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(error_classes),
+		cmocka_unit_test(remedy_keeps_the_code),
 		cmocka_unit_test(error_wraps_itself),
 		cmocka_unit_test(long_messages_are_cut),
 		cmocka_unit_test(log_writes_one_clean_line),
