@@ -76,7 +76,7 @@ static int make_directories(const char *path, struct pv_error *err)
 	}
 }
 
-/* Opens a directory of ours. `closed`: nobody else may have any right on it. */
+/* Opens a directory of ours, which nobody else may write. `closed`: nobody else may have any right on it. */
 static int open_private(const char *path, bool closed, int *ret_fd, struct pv_error *err)
 {
 	pv_autoclose int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -100,9 +100,9 @@ static int open_private(const char *path, bool closed, int *ret_fd, struct pv_er
 		pv_remedy(err, "set %s to a directory of your own", closed ? "PVOL_RUNTIME" : "PVOL_HOME");
 		return -EPERM;
 	}
-	if (closed && (st.st_mode & 077)) {
-		pv_fail(err, -EPERM, path, "other users have rights on this directory (mode %04o)",
-			(unsigned)(st.st_mode & 07777));
+	if (st.st_mode & (closed ? 077 : 022)) {
+		pv_fail(err, -EPERM, path, "other users %s this directory (mode %04o)",
+			closed ? "have rights on" : "may write", (unsigned)(st.st_mode & 07777));
 		pv_remedy(err, "chmod 700 %s", path);
 		return -EPERM;
 	}

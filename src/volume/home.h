@@ -18,8 +18,8 @@ struct pv_home {
 
 /*
  * Finds both directories; with `create` makes what is missing (mode 0700). Refuses (-EPERM) directories that
- * are not the caller's, are symbolic links, or (the runtime directory) that others may enter. Without
- * `create` missing directories leave their descriptor -1. Caller frees *ret_home.
+ * are not the caller's, are symbolic links, that others may write, or (the runtime directory) may enter.
+ * Without `create` missing directories leave their descriptor -1. Caller frees *ret_home.
  */
 int pv_home_open(bool create, struct pv_home **ret_home, struct pv_error *err);
 struct pv_home *pv_home_free(struct pv_home *home);

@@ -222,7 +222,7 @@ int pv_registry_load(int dirfd, const char *name, struct pv_record **ret_record,
 	if (r < 0)
 		return r;
 	snprintf(file, sizeof(file), "%s.json", name);
-	fd = dirfd < 0 ? -1 : openat(dirfd, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	fd = dirfd < 0 ? -1 : openat(dirfd, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0 && (dirfd < 0 || errno == ENOENT)) {
 		pv_fail_as(err, -ENOENT, PV_EXIT_NO_VOLUME, name, "there is no volume of this name");
 		pv_remedy(err, "'pvol list' shows the volumes; 'pvol open PATH' opens a container that is "

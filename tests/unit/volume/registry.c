@@ -133,6 +133,11 @@ static void damaged_files_are_refused(void **state)
 		assert_int_equal(pv_registry_load(dir, "T", &record, &err), -EUCLEAN);
 		assert_null(record);
 	}
+	/* nothing that is no file, and no waiting for somebody to write into it */
+	assert_int_equal(unlink(in_dir("T.json")), 0);
+	assert_int_equal(mkfifo(in_dir("T.json"), 0600), 0);
+	assert_int_equal(pv_registry_load(dir, "T", &record, &err), -EUCLEAN);
+	assert_int_equal(unlink(in_dir("T.json")), 0);
 	/* wrong types of what is not needed are as if absent */
 	put("T.json",
 		"{\"version\":1,\"name\":\"T\",\"containers\":[{\"path\":\"/x\",\"size\":\"no\"}],\"at\":7,"
@@ -185,7 +190,7 @@ static void use_home(const char *home, const char *runtime)
 
 static void homes(void **state)
 {
-	char home[128], runtime[128], xdg[128];
+	char home[128], runtime[128], xdg[128], volumes[140];
 	struct pv_home *h = NULL, *other = NULL;
 	struct pv_error err = {0};
 	struct stat st;
@@ -212,6 +217,17 @@ static void homes(void **state)
 	/* others may enter */
 	assert_int_equal(chmod(runtime, 0755), 0);
 	assert_int_equal(pv_home_open(true, &h, &err), -EPERM);
+	assert_int_equal(rmdir(runtime), 0);
+	/* others may write the home or the registry: they could name containers of their own */
+	assert_int_equal(chmod(home, 0777), 0);
+	assert_int_equal(pv_home_open(true, &h, &err), -EPERM);
+	assert_int_equal(chmod(home, 0755), 0);
+	snprintf(volumes, sizeof(volumes), "%s/volumes", home);
+	assert_int_equal(chmod(volumes, 0720), 0);
+	assert_int_equal(pv_home_open(true, &h, &err), -EPERM);
+	assert_int_equal(chmod(volumes, 0700), 0);
+	assert_int_equal(pv_home_open(true, &h, &err), 0);
+	h = pv_home_free(h);
 	assert_int_equal(rmdir(runtime), 0);
 	/* a link, even to a directory of ours */
 	assert_int_equal(symlink(home, runtime), 0);
