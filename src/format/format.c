@@ -24,6 +24,7 @@ int pv_format_probe(int fd, const struct pv_format_ops **ret_ops, struct pv_erro
 {
 	const char *guess;
 	uint64_t size;
+	bool foreign;
 	int r;
 
 	r = format_size(fd, &size, err);
@@ -38,8 +39,9 @@ int pv_format_probe(int fd, const struct pv_format_ops **ret_ops, struct pv_erro
 			return 0;
 		}
 	}
-	guess = format_sniff(fd, NULL);
+	guess = format_sniff(fd, &foreign);
 	if (guess)
-		return pv_fail(err, -EUCLEAN, NULL, "not a volume that pvol knows: it looks like %s", guess);
+		return pv_fail_as(err, foreign ? -EMEDIUMTYPE : -EUCLEAN, PV_EXIT_DAMAGED, NULL,
+			"not a volume that pvol knows: it looks like %s", guess);
 	return pv_fail(err, -EUCLEAN, NULL, "not a volume that pvol knows: no header is found");
 }

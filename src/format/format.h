@@ -84,8 +84,11 @@ struct pv_format_ops {
 	int (*erase)(int fd, struct pv_error *err);
 };
 
-/* The format of the container, by probing; -EUCLEAN "not a volume that pvol knows" names what else it looks
- * like. */
+/*
+ * The format of the container, by probing; else "not a volume that pvol knows": -EMEDIUMTYPE when it is
+ * plainly something else (the message says what), -EUCLEAN when it is nothing known, as with a destroyed
+ * header.
+ */
 int pv_format_probe(int fd, const struct pv_format_ops **ret_ops, struct pv_error *err);
 const struct pv_format_ops *pv_format_by_name(const char *name);
 

@@ -303,7 +303,7 @@ static void probe_names_what_else_it_is(void **state)
 
 		assert_int_equal(pwrite(fd, cases[i].bytes, cases[i].size, (off_t)cases[i].at),
 			(ssize_t)cases[i].size);
-		assert_int_equal(pv_format_probe(fd, &ops, &err), -EUCLEAN);
+		assert_int_equal(pv_format_probe(fd, &ops, &err), i ? -EMEDIUMTYPE : -EUCLEAN);
 		if (!strstr(err.message, cases[i].message))
 			fail_msg("'%s' does not say '%s'", err.message, cases[i].message);
 		assert_int_equal(err.exit, PV_EXIT_DAMAGED);
