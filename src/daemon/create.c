@@ -76,7 +76,8 @@ static int take_paths(struct creation *c, struct pv_error *err)
 	int r;
 
 	if ((container && *container != '/') || (mirror && *mirror != '/'))
-		return pv_fail_as(err, -EINVAL, PV_EXIT_USAGE, *container != '/' ? container : mirror,
+		return pv_fail_as(err, -EINVAL, PV_EXIT_USAGE,
+			container && *container != '/' ? container : mirror,
 			"the container's path must be absolute");
 	if (container)
 		record->containers[0] = strdup(container);

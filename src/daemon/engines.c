@@ -380,6 +380,8 @@ static void adopt_one(const char *name)
 	r = pv_channel_new(fd, &channel, &err);
 	if (r >= 0)
 		r = pv_channel_peer(channel, &uid, &gid, &pid);
+	if (r >= 0 && uid != geteuid() && uid != 0)
+		r = pv_fail(&err, -EPERM, name, "its socket is served by user %u", (unsigned)uid);
 	if (r >= 0)
 		r = pv_hello(channel, NULL, HELLO_TIMEOUT_MS, NULL, &err);
 	if (r < 0) {

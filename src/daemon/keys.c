@@ -133,6 +133,27 @@ static int target_open(struct target *t, struct request *rq, unsigned flags, str
 	return r < 0 ? r : 0;
 }
 
+/*
+ * What destroys keys without asking for one must not hit another volume that lies at the registered path now.
+ * A header that cannot be read is the container's own: it may be what shall be erased.
+ */
+static int check_same(const struct target *t, struct pv_error *err)
+{
+	pv_autojson struct json_object *info = NULL;
+	const char *name = t->v ? t->v->name : NULL;
+
+	if (!t->v || !t->v->record->uuid[0] || header_info(t->fds[0], &info, NULL) < 0 ||
+		!strcmp(pv_json_string(info, "uuid", ""), t->v->record->uuid))
+		return 0;
+	pv_fail(err, -EINVAL, name, "its container %s holds another volume now (UUID %s, not %s)",
+		t->labels[0], pv_json_string(info, "uuid", ""), t->v->record->uuid);
+	pv_remedy(err,
+		"put the container back; or, if it is this one that is meant, 'pvol forget %s' and then "
+		"the container's path",
+		name);
+	return -EINVAL;
+}
+
 /* Runs a worker on each container; the result is the first one's. `secrets` become key pipes. */
 static int run_all(struct target *t, struct request *rq, const char *method, struct json_object *params,
 	struct pv_secret *const *secrets, unsigned nsecrets, struct pv_error *err)
@@ -267,11 +288,31 @@ int key_remove(struct request *rq, struct pv_error *err)
 		return r;
 	pv_json_add_int(params, "slot", pv_json_int(rq->params, "slot", -1));
 	pv_json_add_bool(params, "force", pv_json_bool(rq->params, "force", false));
-	r = run_all(&t, rq, "format.key_remove", params, NULL, 0, err);
+	r = check_same(&t, err);
+	if (r >= 0)
+		r = run_all(&t, rq, "format.key_remove", params, NULL, 0, err);
 	if (r >= 0)
 		refresh_slots(&t);
 	target_close(&t);
 	return r;
+}
+
+/*
+ * Without a readable header only the registry still knows which volume the container is: a backup that bears
+ * its UUID belongs to it. With one, or with something else in its place (-EMEDIUMTYPE), the container may
+ * have been exchanged, and what is there now must not be overwritten.
+ */
+static bool registry_vouches(const struct target *t, int backup_fd)
+{
+	pv_autojson struct json_object *present = NULL, *info = NULL;
+	int r;
+
+	if (!t->v || !t->v->record->uuid[0])
+		return false;
+	r = header_info(t->fds[0], &present, NULL);
+	if (r >= 0 || r == -EMEDIUMTYPE || header_info(backup_fd, &info, NULL) < 0)
+		return false;
+	return !strcmp(pv_json_string(info, "uuid", ""), t->v->record->uuid);
 }
 
 /* The header of the first container and the file that the client gave. */
@@ -286,7 +327,9 @@ static int with_file(struct request *rq, const char *method, unsigned flags, str
 	r = target_open(&t, rq, flags, err);
 	if (r < 0)
 		return r;
-	pv_json_add_bool(params, "force", pv_json_bool(rq->params, "force", false));
+	pv_json_add_bool(params, "force",
+		pv_json_bool(rq->params, "force", false) ||
+			((flags & TARGET_WRITE) && registry_vouches(&t, rq->message.fds[0])));
 	fds[0] = t.fds[0];
 	fds[1] = rq->message.fds[0];
 	r = pv_worker_run(method, params, fds, 2, request_pass_progress, rq, &rq->result, NULL, NULL, err);
@@ -303,26 +346,8 @@ int header_backup(struct request *rq, struct pv_error *err)
 	return with_file(rq, "format.backup", 0, err);
 }
 
-/*
- * When both copies of a header are damaged, only the registry still knows which volume the container is: a
- * backup that bears its UUID belongs to it.
- */
-static void vouch(struct request *rq)
-{
-	pv_autojson struct json_object *info = NULL;
-	pv_autorecord struct pv_record *record = NULL;
-	const char *name = pv_json_string(rq->params, "name", "");
-
-	if (rq->message.nfds != 1 || pv_registry_load(keeper.home->volumes_fd, name, &record, NULL) < 0 ||
-		!record->uuid[0] || header_info(rq->message.fds[0], &info, NULL) < 0)
-		return;
-	if (!strcmp(pv_json_string(info, "uuid", ""), record->uuid))
-		pv_json_add_bool(rq->params, "force", true);
-}
-
 int header_restore(struct request *rq, struct pv_error *err)
 {
-	vouch(rq);
 	return with_file(rq, "format.restore", TARGET_WRITE | TARGET_CLOSED, err);
 }
 
@@ -357,7 +382,9 @@ int volume_erase(struct request *rq, struct pv_error *err)
 	if (r < 0)
 		return r;
 	list = unreachable(&t);
-	r = run_all(&t, rq, "format.erase", NULL, NULL, 0, err);
+	r = check_same(&t, err);
+	if (r >= 0)
+		r = run_all(&t, rq, "format.erase", NULL, NULL, 0, err);
 	if (r >= 0) {
 		if (t.v)
 			pv_registry_remove(keeper.home->volumes_fd, t.v->name, NULL);

@@ -41,6 +41,68 @@ check "an unknown method" fails_with 1 'no method' ctl no.such
 check "parameters of wrong types" fails_with 2 'parameter' ctl volume.status '{"name":[1]}'
 check "a name that is a path" fails_with '2|4' '' ctl volume.status '{"name":"../t"}'
 check "more keys announced than sent" fails_with 2 'keys' ctl volume.create '{"name":"x","keys":[{"kind":"passphrase"}]}'
+check "a mirror that is no absolute path" fails_with 2 'absolute' \
+    ctl volume.create '{"name":"x","mirror":"rel","keys":[{"kind":"passphrase"}]}' --key abc
+cat >"$T/rude.py" <<'P'
+"""Clients that stall: what the others get meanwhile."""
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+import pvctl
+
+
+def endless_key():  # a pipe that its writer does not close
+    stalled, (reader, writer) = pvctl.Channel(), os.pipe()
+    stalled.socket.settimeout(60)
+    stalled.begin("key.test", {"name": "t"}, fds=[reader])
+    message = stalled.receive()["error"]["message"]
+    os.close(writer)
+    return "not closed" in message
+
+
+def device_key():  # something that could block for ever
+    zero = os.open("/dev/zero", os.O_RDONLY)
+    return "pipe or a file" in pvctl.Channel().call("key.test", {"name": "t"}, fds=[zero])["error"]["message"]
+
+
+def threads(pid):
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def never_reads():
+    other = pvctl.Channel()
+    pid = other.call("keeper.status")["result"]["pid"]
+    before = threads(pid)
+    stalled = pvctl.Channel()
+    stalled.socket.settimeout(2)
+    try:
+        for _ in range(20000):
+            stalled.send({"id": 1, "method": "keeper.status"})
+    except TimeoutError:
+        pass
+    if threads(pid) <= before:
+        return False  # it has not stalled: the test is no good
+    for _ in range(120):
+        if threads(pid) <= before:
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def many_clients():
+    channels = []
+    try:
+        for _ in range(1000):
+            channels.append(pvctl.Channel())
+    except (ConnectionError, BlockingIOError):
+        return 100 <= len(channels) < 200 and "result" in channels[0].call("keeper.status")
+    return False
+
+
+sys.exit(0 if globals()[sys.argv[2]]() else 1)
+P
+for rude in endless_key device_key never_reads many_clients; do
+    check "a rude client: $rude" timeout 150 python3 "$T/rude.py" "$here" $rude
+done
 check "the keeper has survived all this" in_state t open
 foreign() { # only the owner (and root) may talk to it; the directory keeps others out already
     [ "$(stat -c %a "$PVOL_RUNTIME")" = 700 ] && [ "$(stat -c %a "$PVOL_RUNTIME/control")" = 600 ]
@@ -102,6 +164,31 @@ check "a locked container: nothing is mounted" not mounted "$T/t"
 kill "$locker"
 wait "$locker" 2>/dev/null
 must open_volume t
+
+# ---- another volume's container at the registered place: its keys are not destroyed in the wrong name ----
+must pvol header backup t "$T/t.header"
+must pvol close t
+must new_volume v --size 128M
+must pvol close v
+foreign=$(container v)
+must mv "$c" "$T/t.away"
+must cp --sparse=always "$foreign" "$c"
+check "an exchanged container is not erased" fails_with 1 'another volume' pvol erase t --yes
+check "nor is its key slot removed" fails_with 1 'another volume' pvol key remove t --slot 0 --force
+check "nor its header replaced" fails_with 1 'another volume' pvol header restore t "$T/t.header" --yes
+check "it is as it was" cmp "$foreign" "$c"
+must truncate -s 128M "$c"
+must mkfs.ext4 -q -F "$c"
+must cp --sparse=always "$c" "$T/new.ext"
+check "a file system in its place is not overwritten with a header" fails_with 1 'another volume|belongs to it' \
+    pvol header restore t "$T/t.header" --yes
+check "it is as it was made" cmp "$T/new.ext" "$c"
+must mv "$T/t.away" "$c"
+must dd if=/dev/zero of="$c" bs=64K count=64 conv=notrunc status=none
+check "without any header the registry tells that the backup is its own" \
+    pvol header restore t "$T/t.header" --yes
+check "and it opens" open_volume t
+must pvol forget v
 
 # ---- two volumes, one mount point; a mount point inside a volume ----
 must new_volume u --size 128M
