@@ -196,6 +196,21 @@ void pv_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t siz
 void pv_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void pv_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
+/* ---- acl.c ---- */
+
+#define PV_ACL_MAX (4 + 8 * 1024)
+
+/* What a new object gets: its mode, and ACLs of so many bytes (0 = none). */
+struct pv_inherited {
+	uint32_t mode;
+	size_t access_length, default_length;
+	uint8_t access[PV_ACL_MAX], defaults[PV_ACL_MAX];
+};
+/* From the directory's default ACL, or if there is none, from the umask. */
+int pv_acl_inherit(struct zpl_node *dir, uint32_t mode, uint32_t umask, struct pv_inherited *ret_inherited);
+/* The ACLs to the object, which was made with `mode`. */
+int pv_acl_apply(struct zpl_node *node, const struct pv_inherited *inherited);
+
 /* ---- ctl.c: .zfs and .zfs/snapshot ---- */
 
 void pv_ctl_lookup(fuse_req_t req, struct pv_connection *connection, uint64_t parent, const char *name);

@@ -165,7 +165,8 @@ static void op_init(void *private, struct fuse_conn_info *conn)
 {
 	const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_WRITEBACK_CACHE |
 				FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-				FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_IOCTL_DIR;
+				FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_IOCTL_DIR |
+				FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
 
 	/*
 	 * Not ATOMIC_O_TRUNC (there is no open to carry it), not AUTO_INVAL_DATA (changes are ours alone),
@@ -406,53 +407,72 @@ static struct zpl_cred cred_of(fuse_req_t req)
 	return (struct zpl_cred){ctx->uid, ctx->gid};
 }
 
+/* A new object with what it inherits; the type bits of `mode` tell what. */
+static int make(fuse_req_t req, const struct pv_noderef *dir, const char *name, uint32_t mode, dev_t rdev,
+	struct zpl_node **ret_node)
+{
+	struct zpl_cred cred = cred_of(req);
+	struct pv_inherited inherited;
+	struct zpl_node *node;
+	int r;
+
+	r = pv_acl_inherit(dir->node, mode, fuse_req_ctx(req)->umask, &inherited);
+	if (r == 0 && S_ISDIR(mode))
+		r = zpl_mkdir(dir->node, name, inherited.mode, &cred, &node, NULL);
+	else if (r == 0)
+		r = zpl_create(dir->node, name, inherited.mode, rdev, &cred, &node, NULL);
+	if (r < 0)
+		return r;
+	r = pv_acl_apply(node, &inherited);
+	if (r < 0) {
+		if (S_ISDIR(mode))
+			zpl_rmdir(dir->node, name);
+		else
+			zpl_unlink(dir->node, name);
+		zpl_release(node);
+		return r;
+	}
+	*ret_node = node;
+	return 0;
+}
+
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	pv_autonode struct pv_noderef dir = {};
-	struct zpl_cred cred = cred_of(req);
 	struct zpl_node *node;
-	struct zpl_attr attr;
 	int r;
 
 	if (pv_refused(req))
 		return;
 	r = change_dir(req, parent, name, &dir);
 	if (r == 0)
-		r = zpl_create(dir.node, name, mode, rdev, &cred, &node, &attr);
+		r = make(req, &dir, name, mode, rdev, &node);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
-		pv_reply_node(req, dir.graft, node, &attr);
+		pv_reply_node(req, dir.graft, node, NULL);
 }
 
 static void op_create(
 	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	pv_autonode struct pv_noderef dir = {};
-	struct zpl_cred cred = cred_of(req);
 	struct fuse_entry_param entry;
 	struct zpl_node *node;
-	struct zpl_attr attr;
 	int r;
 
 	if (pv_refused(req))
 		return;
 	r = change_dir(req, parent, name, &dir);
 	if (r == 0) {
-		r = zpl_create(dir.node, name, mode, 0, &cred, &node, &attr);
+		r = make(req, &dir, name, mode, 0, &node);
 		/* The kernel looked first, but another may have been quicker: then it is an open, unless
 		 * O_EXCL. */
-		if (r == -EEXIST && !(fi->flags & O_EXCL)) {
+		if (r == -EEXIST && !(fi->flags & O_EXCL))
 			r = zpl_lookup(dir.node, name, &node);
-			if (r == 0) {
-				r = zpl_getattr(node, &attr);
-				if (r < 0)
-					zpl_release(node);
-			}
-		}
 	}
 	if (r == 0)
-		r = pv_make_entry(dir.graft, node, &attr, &entry);
+		r = pv_make_entry(dir.graft, node, NULL, &entry);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 		return;
@@ -465,20 +485,18 @@ static void op_create(
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	pv_autonode struct pv_noderef dir = {};
-	struct zpl_cred cred = cred_of(req);
 	struct zpl_node *node;
-	struct zpl_attr attr;
 	int r;
 
 	if (pv_refused(req))
 		return;
 	r = change_dir(req, parent, name, &dir);
 	if (r == 0)
-		r = zpl_mkdir(dir.node, name, mode, &cred, &node, &attr);
+		r = make(req, &dir, name, S_IFDIR | (mode & 07777), 0, &node);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
-		pv_reply_node(req, dir.graft, node, &attr);
+		pv_reply_node(req, dir.graft, node, NULL);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)

@@ -71,7 +71,7 @@ start -c 2048 "$T/file" tank "$M"
 check mounted grep -q " $M .* fuse.zfs pvol " /proc/self/mountinfo
 check no_dataset_name not grep -q tank /proc/self/mountinfo
 
-for c in rename_flags unlinked_open mapped xattrs capability extremes holes seek_unwritten append_truncate direct_io times_modes names \
+for c in rename_flags unlinked_open mapped xattrs acls capability extremes holes seek_unwritten append_truncate direct_io times_modes names \
     many_names parallel locks sqlite; do
     check $c timeout 120 python3 "$HERE/posix.py" $c "$M"
 done

@@ -103,6 +103,38 @@ def xattrs():
     assert os.getxattr("xd", "user.d") == b"dir"
 
 
+def acl(*entries):
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in entries)
+
+
+def acls():
+    """ACLs show in the mode at once, and a default ACL is inherited in place of the umask."""
+    access, default, nobody = "system.posix_acl_access", "system.posix_acl_default", 2**32 - 1
+    put("acl", b"")
+    os.chmod("acl", 0o640)
+    assert os.stat("acl").st_mode & 0o777 == 0o640
+    os.setxattr("acl", access, acl((1, 6, nobody), (2, 6, 1234), (4, 0, nobody), (16, 6, nobody), (32, 0, nobody)))
+    assert os.stat("acl").st_mode & 0o777 == 0o660
+    os.chmod("acl", 0o644)
+    assert os.getxattr("acl", access) == acl(
+        (1, 6, nobody), (2, 6, 1234), (4, 0, nobody), (16, 4, nobody), (32, 4, nobody))
+    os.mkdir("acl.d")
+    inherited = acl((1, 7, nobody), (2, 7, 1234), (4, 5, nobody), (16, 7, nobody), (32, 5, nobody))
+    os.setxattr("acl.d", default, inherited)
+    os.umask(0o077)
+    put("acl.d/file", b"")
+    os.mkdir("acl.d/sub")
+    os.mkfifo("acl.d/fifo")
+    assert os.stat("acl.d/file").st_mode & 0o777 == os.stat("acl.d/fifo").st_mode & 0o777 == 0o664
+    assert os.getxattr("acl.d/file", access) == acl(
+        (1, 6, nobody), (2, 7, 1234), (4, 5, nobody), (16, 6, nobody), (32, 4, nobody))
+    assert os.stat("acl.d/sub").st_mode & 0o777 == 0o775
+    assert os.getxattr("acl.d/sub", default) == os.getxattr("acl.d/sub", access) == inherited
+    os.removexattr("acl.d", default)
+    put("acl.d/later", b"")
+    assert os.stat("acl.d/later").st_mode & 0o777 == 0o600
+
+
 def capability():
     """A write drops a file's capability, but not when it is written back after one was set."""
     if os.geteuid() != 0:
