@@ -165,6 +165,22 @@ static int fill(struct creation *c, int fd, uint64_t size, const char *path, str
 	return r;
 }
 
+/* A device exists already and may hold what nobody wants to lose; what looks empty or random may be used. */
+static int check_unused(int fd, const char *path, struct pv_error *err)
+{
+	struct pv_error why = {0};
+	int r = pv_worker_run("format.probe", NULL, &fd, 1, NULL, NULL, NULL, NULL, NULL, &why);
+
+	if (r < 0 && r != -EMEDIUMTYPE)
+		return r == -EUCLEAN ? 0 : pv_fail(err, r, path, "%s", why.message);
+	if (r < 0)
+		pv_fail(err, -EEXIST, path, "the device is in use: %s", why.message);
+	else
+		pv_fail(err, -EEXIST, path, "the device holds an encrypted volume already");
+	pv_remedy(err, "if nothing of it is needed any more: wipefs --all %s", path);
+	return -EEXIST;
+}
+
 static int make_containers(struct creation *c, struct pv_error *err)
 {
 	struct pv_record *record = c->v->record;
@@ -183,6 +199,11 @@ static int make_containers(struct creation *c, struct pv_error *err)
 		r = pv_container_create(path, size, c->full, container, &c->made[i], err);
 		if (r < 0)
 			return r;
+		if (!c->made[i]) {
+			r = check_unused(container->fd, path, err);
+			if (r < 0)
+				return r;
+		}
 		c->have[i] = true;
 		record->sizes[i] = container->size;
 		if (c->full) {

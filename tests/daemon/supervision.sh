@@ -190,6 +190,23 @@ check "without any header the registry tells that the backup is its own" \
 check "and it opens" open_volume t
 must pvol forget v
 
+# ---- a device that holds something is not overwritten ----
+if [ -n "$ROOT" ] && truncate -s 128M "$T/disk" && loop=$(losetup -f --show "$T/disk" 2>/dev/null); then
+    must mkfs.ext4 -q -F "$loop"
+    must cp --sparse=always "$T/disk" "$T/disk.before"
+    device=(pvol create d --container "$loop" --size 0 --passphrase-file "$PASS" --at "$T/d" "${CHEAP[@]}")
+    check "a device with a file system is refused" fails_with 1 'ext4' "${device[@]}"
+    check "and left as it is" cmp "$T/disk.before" "$T/disk"
+    must wipefs -q --all "$loop"
+    check "an empty one is taken" "${device[@]}"
+    must pvol close d
+    must pvol forget d
+    check "a device with a volume is refused" fails_with 1 'volume already' "${device[@]}"
+    must losetup -d "$loop"
+else
+    skip "a device that holds something: needs root and a loop device"
+fi
+
 # ---- two volumes, one mount point; a mount point inside a volume ----
 must new_volume u --size 128M
 check "a mount point that another volume has" fails_with 5 'another volume' \
