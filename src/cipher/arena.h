@@ -1,5 +1,5 @@
 /*
- * Private to cipher: OpenSSL objects in secret memory.
+ * Private to cipher and format: OpenSSL objects in secret memory.
  *
  * A key schedule is as good as the key, and OpenSSL puts it on the ordinary heap. So this installs OpenSSL's
  * memory hooks before main(), and while a thread is between pv_arena_enter() and pv_arena_leave() what it

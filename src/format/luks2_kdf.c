@@ -10,6 +10,7 @@
 #include "format/luks2_int.h"
 
 #include "base/cleanup.h"
+#include "cipher/arena.h"
 
 #include <argon2.h>
 #include <errno.h>
@@ -19,6 +20,8 @@
 #include <openssl/params.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#define ARENA_SPARE 1024 /* beside a copy of the secret: the arena's own heads and rounding */
 
 /* About two minutes each on a slow machine; cryptsetup's own ceilings are a memory of 4 GiB and 4 threads. */
 const struct luks2_limits luks2_limits = {
@@ -67,20 +70,39 @@ int luks2_pbkdf2(const char *hash, const void *secret, size_t secret_size, const
 {
 	uint64_t rounds = iterations;
 	int pkcs5 = 1; /* without NIST's lower bounds, which headers made elsewhere need not meet */
+	/* OpenSSL copies the secret, so that comes by itself and last: the copy shall lie in locked memory.
+	 */
+	OSSL_PARAM password[] = {
+		OSSL_PARAM_octet_string(OSSL_KDF_PARAM_PASSWORD, (void *)(uintptr_t)secret, secret_size),
+		OSSL_PARAM_END,
+	};
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)(uintptr_t)hash, 0),
-		OSSL_PARAM_octet_string(OSSL_KDF_PARAM_PASSWORD, (void *)(uintptr_t)secret, secret_size),
 		OSSL_PARAM_octet_string(OSSL_KDF_PARAM_SALT, (void *)(uintptr_t)salt, salt_size),
 		OSSL_PARAM_uint64(OSSL_KDF_PARAM_ITER, &rounds),
 		OSSL_PARAM_int(OSSL_KDF_PARAM_PKCS5, &pkcs5),
 		OSSL_PARAM_END,
 	};
-	EVP_KDF *kdf = EVP_KDF_fetch(NULL, "PBKDF2", NULL);
-	EVP_KDF_CTX *ctx = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
-	int ok = ctx && EVP_KDF_derive(ctx, out, out_size, params) == 1;
+	struct pv_arena *arena = NULL;
+	EVP_KDF_CTX *ctx;
+	EVP_KDF *kdf;
+	int ok, r;
 
+	r = pv_arena_new(secret_size + ARENA_SPARE, &arena, err);
+	if (r)
+		return r;
+	kdf = EVP_KDF_fetch(NULL, "PBKDF2", NULL);
+	ctx = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
+	ok = ctx && EVP_KDF_CTX_set_params(ctx, params) == 1;
+	if (ok) {
+		pv_arena_enter(arena);
+		ok = EVP_KDF_CTX_set_params(ctx, password) == 1;
+		pv_arena_leave();
+	}
+	ok = ok && EVP_KDF_derive(ctx, out, out_size, NULL) == 1;
 	EVP_KDF_CTX_free(ctx);
 	EVP_KDF_free(kdf);
+	pv_arena_free(arena);
 	return ok ? 0 : pv_fail(err, -EIO, NULL, "PBKDF2 with %s failed in OpenSSL", hash);
 }
 

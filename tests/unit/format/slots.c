@@ -1,5 +1,9 @@
 /* The operations of a LUKS2 volume on its keys, and what they leave on disk. */
 #include "fixture.h"
+#include "format/luks2_int.h"
+
+#include <pthread.h>
+#include <sched.h>
 
 static int slots_of(int fd, char *text, size_t size)
 {
@@ -279,6 +283,76 @@ static void bad_parameters_are_refused(void **state)
 	drop_key(&key);
 }
 
+/* ---- what OpenSSL copies ---- */
+
+static const char needle_plain[] = "Yq7-a-passphrase-found-nowhere-else-4Kd";
+static volatile int copies_seen, looks;
+static volatile bool deriving;
+
+static int copies_in_heap(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	const size_t size = sizeof(needle_plain) - 1;
+	unsigned long from, to;
+	char line[512];
+	int found = 0;
+
+	while (maps && fgets(line, sizeof(line), maps)) {
+		if (!strstr(line, "[heap]") || sscanf(line, "%lx-%lx", &from, &to) != 2)
+			continue;
+		for (const char *p = (const char *)from;
+			(p = memmem(p, to - (uintptr_t)p, needle_plain, size)); p++)
+			found++;
+	}
+	if (maps)
+		fclose(maps);
+	return found;
+}
+
+static void *look_for_copies(void *unused)
+{
+	while (deriving) {
+		int found = copies_in_heap();
+
+		if (found > copies_seen)
+			copies_seen = found;
+		looks++;
+	}
+	return unused;
+}
+
+/* Seen from another thread while it is at work: the main thread's heap is the one that is called so. */
+static void passphrase_stays_out_of_the_heap(void **state)
+{
+	struct luks2_kdf kdf = {.type = LUKS2_PBKDF2, .hash = "sha512", .iterations = 300000, .salt_size = 8};
+	const size_t size = sizeof(needle_plain) - 1;
+	struct pv_secret *secret, *out;
+	struct pv_error err = {0};
+	pthread_t thread;
+	char *volatile control = malloc(size); /* volatile: it is looked for behind the compiler's back */
+
+	memcpy(control, needle_plain, size);
+	if (copies_in_heap() != 1) {
+		free(control);
+		skip(); /* an allocator that does not use the heap, as the sanitizers' */
+	}
+	memset(control, 0, size);
+	free(control);
+	assert_int_equal(pv_secret_copy(needle_plain, size, &secret, &err), 0);
+	assert_int_equal(pv_secret_new(64, &out, &err), 0);
+	deriving = true;
+	assert_int_equal(pthread_create(&thread, NULL, look_for_copies, NULL), 0);
+	while (!looks)
+		sched_yield();
+	assert_int_equal(luks2_kdf_derive(&kdf, secret, out, &err), 0);
+	deriving = false;
+	pthread_join(thread, NULL);
+	assert_true(looks > 1);
+	assert_int_equal(copies_seen, 0);
+	pv_secret_free(secret);
+	pv_secret_free(out);
+}
+
 static void probe_names_what_else_it_is(void **state)
 {
 	static const struct {
@@ -342,6 +416,7 @@ int main(void)
 		cmocka_unit_test(backup_and_restore),
 		cmocka_unit_test(erased_header_is_gone),
 		cmocka_unit_test(bad_parameters_are_refused),
+		cmocka_unit_test(passphrase_stays_out_of_the_heap),
 		cmocka_unit_test(probe_names_what_else_it_is),
 		cmocka_unit_test(measured_cost_meets_its_target),
 	};
