@@ -34,6 +34,14 @@ struct creation {
 
 static int interrupted(struct creation *c, struct pv_error *err)
 {
+	bool stop;
+
+	pthread_mutex_lock(&keeper.lock);
+	stop = keeper.stop;
+	pthread_mutex_unlock(&keeper.lock);
+	/* what is half made when the keeper ends would stay for ever */
+	if (stop)
+		return pv_fail(err, -ESHUTDOWN, c->v->name, "the keeper was told to stop: nothing was made");
 	return request_abandoned(c->rq) ? pv_fail(err, -EINTR, c->v->name, "interrupted") : 0;
 }
 

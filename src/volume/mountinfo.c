@@ -215,7 +215,9 @@ int pv_mounts_detach_below(const char *point, struct pv_error *err)
 	for (size_t i = table.count; i-- > 0;) {
 		const struct pv_mount_entry *entry = &table.entries[i];
 
-		if (!is_fuse(entry) || !pv_path_is_below(entry->point, point))
+		/* ours, and what others have mounted on top; nothing that merely has the place now */
+		if (!is_fuse(entry) || !pv_path_is_below(entry->point, point) ||
+			!pv_mount_table_pvol(&table, entry->point))
 			continue;
 		r = detach(entry->point);
 		if (r < 0) {

@@ -35,8 +35,9 @@ bool pv_path_is_below(const char *path, const char *point);
 const struct pv_mount_entry *pv_mount_table_pvol(const struct pv_mount_table *table, const char *path);
 
 /*
- * Lazily unmounts every FUSE mount at or below `point`, in reverse order, with fusermount3 (as root:
- * umount2). Used when their server is dead. Returns how many are left (0 = all gone), or -errno.
+ * Lazily unmounts every mount of ours at or below `point`, and other FUSE mounts below those, in reverse
+ * order, with fusermount3 (as root: umount2). Used when their server is dead. Returns how many are left (0 =
+ * all gone), or -errno.
  */
 int pv_mounts_detach_below(const char *point, struct pv_error *err);
 

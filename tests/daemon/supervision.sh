@@ -126,6 +126,18 @@ check "SIGTERM: in order" test "$(status t 's["incidents"]')" = "[]"
 must open_volume t
 check "SIGTERM: data" cmp "$T/data" "$T/t/data"
 
+# ---- SIGTERM while a volume is being made ----
+pvol create half --size 4G --full --passphrase-file "$PASS" --at "$T/half" "${CHEAP[@]}" >"$T/half.log" 2>&1 &
+half=$!
+must wait_for 60 test -s "$PVOL_HOME/containers/half.pvol"
+keeper=$(keeper_pid)
+must kill -TERM "$keeper"
+check "a creation cut short: the keeper ends" wait_for 90 not kill -0 "$keeper"
+wait "$half"
+check "a creation cut short: it is told" grep -q 'told to stop' "$T/half.log"
+check "a creation cut short: nothing is left of it" test ! -e "$PVOL_HOME/containers/half.pvol"
+must open_volume t
+
 # ---- keeper gone, then SIGTERM to the engine ----
 engine=$(engine_pid t)
 must kill -KILL "$(keeper_pid)"
@@ -189,6 +201,34 @@ check "without any header the registry tells that the backup is its own" \
     pvol header restore t "$T/t.header" --yes
 check "and it opens" open_volume t
 must pvol forget v
+
+# ---- a mount of somebody else where a volume was open when all was killed ----
+if [ -n "$ROOT" ]; then
+    must open_volume t
+    engine=$(engine_pid t) keeper=$(keeper_pid)
+    must kill -KILL "$keeper" "$engine"
+    must wait_for 30 not kill -0 "$engine"
+    must umount -l "$T/t"
+    cat >"$T/other.py" <<'P'
+import ctypes, os, sys, time
+fd = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={fd},rootmode=40000,user_id=0,group_id=0"
+if ctypes.CDLL(None).mount(b"other", sys.argv[1].encode(), b"fuse", 0, options.encode()):
+    sys.exit(1)
+print("mounted", flush=True)
+time.sleep(600)
+P
+    python3 "$T/other.py" "$T/t" >"$T/other" &
+    other=$!
+    must wait_for 30 grep -q mounted "$T/other"
+    must in_state t closed
+    check "a mount of somebody else is left alone" mounted "$T/t"
+    umount -l "$T/t"
+    kill "$other"
+    wait "$other" 2>/dev/null
+else
+    skip "a mount of somebody else: needs root"
+fi
 
 # ---- a device that holds something is not overwritten ----
 if [ -n "$ROOT" ] && truncate -s 128M "$T/disk" && loop=$(losetup -f --show "$T/disk" 2>/dev/null); then
