@@ -189,8 +189,9 @@ int cli_key_read_new(const struct cli_key_source *source, const char *what, stru
 bool cli_key_is_recovery(struct pv_secret **secret);
 /* A new recovery key: its text for the user, and the bytes that unlock. */
 int cli_recovery_new(struct pv_secret **ret_text, struct pv_secret **ret_key);
-/* Shows the recovery key once on standard output, in a box. */
-void cli_recovery_show(const char *volume, const struct pv_secret *text);
+/* Shows the recovery key once on standard output, in a box. When that fails it says so: nobody knows the key
+ * then. */
+int cli_recovery_show(const char *volume, const struct pv_secret *text);
 /* Puts a secret into a pipe for the keeper and wipes the secret. 0 or exit code. */
 int cli_key_pipe(struct pv_secret **secret, int *ret_fd);
 

@@ -329,8 +329,9 @@ static int create_volume(struct cli *cli, struct request *r)
 	if (rc == 0) {
 		report(r, call.result);
 		if (recovery)
-			cli_recovery_show(r->name, recovery);
-		rc = cli_flush();
+			rc = cli_recovery_show(r->name, recovery);
+		if (rc == 0)
+			rc = cli_flush();
 	}
 	json_object_put(call.result);
 	json_object_put(call.failure);

@@ -187,8 +187,9 @@ static int key_add_or_change(struct cli *cli, struct request *r, bool change)
 			      : ": added as slot %" PRId64 "\n",
 			pv_json_int(call.result, "slot", -1));
 		if (text)
-			cli_recovery_show(r->name, text);
-		rc = cli_flush();
+			rc = cli_recovery_show(r->name, text);
+		if (rc == 0)
+			rc = cli_flush();
 	}
 	json_object_put(call.result);
 	json_object_put(call.failure);

@@ -132,7 +132,7 @@ int cli_recovery_new(struct pv_secret **ret_text, struct pv_secret **ret_key)
 	return 0;
 }
 
-static void write_all(const char *data, size_t size)
+static bool write_all(const char *data, size_t size)
 {
 	while (size > 0) {
 		ssize_t n = write(STDOUT_FILENO, data, size);
@@ -140,13 +140,14 @@ static void write_all(const char *data, size_t size)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return;
+			return false;
 		data += n;
 		size -= (size_t)n;
 	}
+	return true;
 }
 
-void cli_recovery_show(const char *volume, const struct pv_secret *text)
+int cli_recovery_show(const char *volume, const struct pv_secret *text)
 {
 	static const char head[] =
 		"\n"
@@ -158,15 +159,23 @@ void cli_recovery_show(const char *volume, const struct pv_secret *text)
 		"  |                                                                           |\n"
 		"  +---------------------------------------------------------------------------+\n";
 
+	struct pv_error err = {0};
+
 	/* Not through stdio: its buffer is ordinary memory. */
-	fflush(stdout);
-	write_all(head, sizeof(head) - 1);
-	write_all((const char *)text->data, text->size);
-	write_all(tail, sizeof(tail) - 1);
+	if (fflush(stdout) != 0 || ferror(stdout) || !write_all(head, sizeof(head) - 1) ||
+		!write_all((const char *)text->data, text->size) || !write_all(tail, sizeof(tail) - 1)) {
+		pv_fail(&err, -EIO, volume, "the recovery key could not be shown, so nobody knows it: %s",
+			pv_strerror(errno));
+		pv_remedy(&err,
+			"everything else was done; for another one: pvol key add %s --new-key recovery",
+			volume);
+		return cli_fail(&err);
+	}
 	fputs("  It opens ", stdout);
 	cli_print_safe(stdout, volume);
 	puts(" when the passphrase is lost (--key recovery). Write it down and keep\n"
 	     "  it away from this machine: it is not shown again.");
+	return PV_EXIT_OK;
 }
 
 int cli_key_pipe(struct pv_secret **secret, int *ret_fd)

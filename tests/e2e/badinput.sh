@@ -185,6 +185,13 @@ check "after a refused restore" intact
 check "the last key slot is not removed" fails_with 5 'last|only' pvol key remove t --slot 0 --passphrase-file "$PASS"
 check "after that" intact
 
+# ---- a recovery key that nobody could read ----
+unread() { pvol create unread --size 128M --passphrase-file "$PASS" --at "$T/unread" --pbkdf pbkdf2 --iter-time 1 >/dev/full; }
+check "a recovery key that could not be shown is told" fails_with 1 'recovery key could not be shown' unread
+check "with the way to another one" grep -q 'key add unread --new-key recovery' "$T/stderr"
+check "which works" eval 'pvol key add unread --passphrase-file "$PASS" --new-key recovery | grep -Eq "([b-v]{8}-){7}[b-v]{8}"'
+pvol close unread >/dev/null 2>&1
+
 # ---- the machine ----
 small_lock() { # no room for locked memory: refused, with the reason, and nothing half-made (memfd_secret needs it too)
     (ulimit -l 0 && env PVOL_HOME="$T/home3" PVOL_RUNTIME="$T/run3" "$PVOL" create l --size 256M --container "$T/l.img" \
