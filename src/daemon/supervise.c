@@ -186,6 +186,7 @@ void supervise_recover(struct volume *v)
 		}
 		r = start_again(v, &importing, &err);
 		if (r >= 0) {
+			v->import_deaths = 0; /* those that count are of one incident */
 			pv_log(PV_LOG_INFO, "%s: served again by engine %d", v->name, (int)v->pid);
 			volume_done(v, VOLUME_OPEN);
 			return;
