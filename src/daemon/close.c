@@ -9,6 +9,8 @@
 #include <signal.h>
 #include <string.h>
 
+#define STUCK_MS 20000 /* as for an engine that starts: a machine that swaps is slow, not dead */
+
 /* "12 (vim), 34 (bash)" for the message; the list itself goes to the client too. */
 static void name_holders(struct json_object *holders, char *ret_text, size_t size)
 {
@@ -82,6 +84,12 @@ static void kill_engine(struct volume *v, const char *why)
 	mark_closed(v, false, NULL);
 }
 
+/* Stopped or stuck: unmounting may take its time, this answer does not. */
+static bool engine_is_stuck(struct volume *v)
+{
+	return link_simple(v->link, "mounts.list", NULL, STUCK_MS, NULL) == -ETIMEDOUT;
+}
+
 int volume_close_claimed(struct volume *v, bool force, struct json_object **ret_holders, struct pv_error *err)
 {
 	int r;
@@ -93,6 +101,10 @@ int volume_close_claimed(struct volume *v, bool force, struct json_object **ret_
 	}
 	if (v->suspended) {
 		kill_engine(v, "the pool was suspended");
+		return 0;
+	}
+	if (force && engine_is_stuck(v)) {
+		kill_engine(v, "it did not answer");
 		return 0;
 	}
 	r = unmount(v, force, ret_holders, err);

@@ -138,6 +138,15 @@ check "a creation cut short: it is told" grep -q 'told to stop' "$T/half.log"
 check "a creation cut short: nothing is left of it" test ! -e "$PVOL_HOME/containers/half.pvol"
 must open_volume t
 
+# ---- an engine that does not answer ----
+engine=$(engine_pid t)
+must kill -STOP "$engine"
+check "an engine that is stuck: a forced close ends it" timeout 90 "$PVOL" close t --force
+check "an engine that is stuck: it is gone, and so is its mount" eval '! kill -0 "$engine" && ! mounted "$T/t"'
+kill -CONT "$engine" 2>/dev/null
+must open_volume t
+check "an engine that was stuck: data" cmp "$T/data" "$T/t/data"
+
 # ---- keeper gone, then SIGTERM to the engine ----
 engine=$(engine_pid t)
 must kill -KILL "$(keeper_pid)"
