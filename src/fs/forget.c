@@ -241,33 +241,51 @@ void pv_forget_data(struct pv_connection *connection, const struct pv_graft *gra
 		fuse_lowlevel_notify_inval_inode(fuse_of(connection), ids[i], 0, 0);
 }
 
-uint64_t pv_forget_some(struct pv_connection *connection, uint64_t want, unsigned *inout_shard)
+/* One round over the directories known. Returns how many names were dropped. */
+static uint64_t forget_round(
+	struct pv_connection *connection, uint64_t want, bool directories, unsigned *inout_shard)
 {
-	uint64_t before = connection->nodes, done = 0;
-	struct kept kept = {};
+	uint64_t done = 0;
 
-	find_kept(connection, &kept);
 	for (unsigned i = 0; i < PV_SHARDS && done < want && !connection->ended; i++) {
 		pv_autofree uint64_t *ids = NULL;
+		struct kept kept = {};
 		size_t count = 0;
 
 		if (pv_nodes_list(connection, NULL, S_IFDIR, (*inout_shard)++ % PV_SHARDS, 1, &ids, &count) <
 			0)
 			break;
+		if (directories && count)
+			find_kept(connection, &kept);
 		for (size_t d = 0; d < count && done < want; d++) {
 			struct pv_names names = {};
 
 			list_directory(connection, ids[d], true, &names);
 			for (size_t n = 0; n < names.count; n++) {
-				if (done + n < want)
+				if (done < want && names.names[n].directory == directories) {
 					forget_unless_kept(connection, &names.names[n], &kept);
+					done++;
+				}
 				free(names.names[n].text);
 			}
 			free(names.names);
-			done += names.count;
 		}
+		free(kept.ids);
 	}
-	free(kept.ids);
+	return done;
+}
+
+/*
+ * A directory whose name is dropped while a process changes into it is lost to that process's getcwd(3),
+ * however late one looks who is where. So directories are dropped only when other names are not enough, and
+ * looked after anew for every shard.
+ */
+uint64_t pv_forget_some(struct pv_connection *connection, uint64_t want, unsigned *inout_shard)
+{
+	uint64_t before = connection->nodes, done = forget_round(connection, want, false, inout_shard);
+
+	if (done < want)
+		forget_round(connection, want - done, true, inout_shard);
 	return before > connection->nodes ? before - connection->nodes : 0;
 }
 

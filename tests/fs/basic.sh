@@ -93,6 +93,20 @@ check sparse_copy bash -c "cp --sparse=always '$M/cp/sub/sparse' '$M/sparse2' &&
     sync '$M/sparse2' && sleep 1.2 && [ \$(stat -c %b '$M/sparse2') -lt 2000 ]"
 check tar bash -c "tar -C '$M/cp' -cf - . | tar -C '$T' -df - --warning=no-xdev 2>&1 | head -0; mkdir '$M/tar' &&
     tar -C '$M/cp' -cf - . | tar -C '$M/tar' -xpf - && diff -r --no-dereference --exclude=pipe '$M/cp' '$M/tar'"
+# the kernel is made to forget: files first, since a directory may be becoming somebody's working directory
+mkdir "$M/forget"
+for d in $(seq 100); do mkdir "$M/forget/$d"; touch "$M/forget/$d"/{1..30}; done
+forget() {
+    say forget "$1" || return 1
+    # shellcheck disable=SC2086
+    set -- $answer
+    files=$(($2 - $3)) directories=$3
+}
+forgets_files() { forget 2500 && [ $files -ge 2000 ] && [ "$directories" = 0 ]; }
+check forgets_files forgets_files
+forgets_directories() { forget 100000 && [ "$directories" -ge 90 ]; }
+check forgets_directories forgets_directories
+check forgotten_is_found bash -c "[ \$(ls -lR '$M/forget' | wc -l) -gt 3000 ]"
 check fsync dd if=/dev/urandom of="$M/synced" bs=64k count=16 conv=fsync status=none
 check remove_tree bash -c "rm -rf '$M/tar' && [ ! -e '$M/tar' ]"
 

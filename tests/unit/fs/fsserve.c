@@ -7,13 +7,14 @@
  *     -k  end without export when the input ends (a crash)
  *
  *   snapshot DATASET NAME | rollback DATASET NAME | destroy DATASET[@SNAP] | create DATASET | set DATASET P V
- * | add DATASET | remove DATASET | force DATASET | list | failed | holders | sync | stop | kill
+ * | forget NODES | add DATASET | remove DATASET | force DATASET | list | failed | holders | sync | stop |
+ * kill
  *
  * SIGTERM and the end of the input stop it in order.
  */
 #include "base/log.h"
 #include "block/file.h"
-#include "fs/mount.h"
+#include "fs/fs_int.h"
 #include "pool/pool.h"
 #include "zpl/zpl.h"
 
@@ -76,6 +77,30 @@ static void stop(bool force)
 	answer(r);
 }
 
+static size_t directories(struct pv_connection *connection)
+{
+	uint64_t *ids = NULL;
+	size_t count = 0;
+
+	pv_nodes_list(connection, NULL, S_IFDIR, 0, PV_SHARDS, &ids, &count);
+	free(ids);
+	return count;
+}
+
+/* Answers with the numbers of nodes, and of directories among them, that were forgotten. */
+static void forget(uint64_t want)
+{
+	struct pv_connection *connection = mounts->connections;
+	long long nodes = (long long)connection->nodes, dirs = (long long)directories(connection);
+	unsigned shard = 0;
+
+	pv_forget_some(connection, want, &shard);
+	usleep(200000); /* the kernel tells by requests of their own */
+	printf("ok %lld %lld\n", nodes - (long long)connection->nodes,
+		dirs - (long long)directories(connection));
+	fflush(stdout);
+}
+
 static void command(char *line)
 {
 	char *word[4] = {}, *save = NULL;
@@ -109,6 +134,8 @@ static void command(char *line)
 		answer(pv_dataset_set(word[1], word[2], word[3], &err));
 	else if (n == 2 && !strcmp(word[0], "destroy"))
 		answer(pv_dataset_destroy(word[1], &err));
+	else if (n == 2 && !strcmp(word[0], "forget"))
+		forget(strtoull(word[1], NULL, 10));
 	else if (n == 2 && !strcmp(word[0], "add"))
 		answer(pv_mounts_add(mounts, word[1], &err));
 	else if (n == 2 && !strcmp(word[0], "remove"))
