@@ -235,6 +235,8 @@ P
     umount -l "$T/t"
     kill "$other"
     wait "$other" 2>/dev/null
+    must open_volume t
+    check "and the volume opens again, with its data" cmp "$T/data" "$T/t/data"
 else
     skip "a mount of somebody else: needs root"
 fi
