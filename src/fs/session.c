@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <pthread.h>
+#include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdatomic.h>
@@ -27,6 +28,7 @@
 #include <unistd.h>
 
 #define IDLE_MAX 6
+#define SPIN_NS 40000
 #define THREADS_MAX 48
 #define BUFFER_SIZE (PV_MAX_IO + 65536)
 
@@ -35,6 +37,8 @@ struct worker {
 	struct pv_session *session;
 	pthread_t thread;
 	int fd;    /* cloned; the session's own when cloning is refused */
+	int spin;  /* cloned, O_NONBLOCK; -1 when cloning is refused */
+	int from;  /* the one of the two that the request came from: its answer must go there */
 	char *in;  /* BUFFER_SIZE */
 	char *out; /* PV_MAX_IO, made on first use */
 	bool kill_ids;
@@ -58,6 +62,7 @@ struct pv_session {
 	struct worker *finished; /* to be joined */
 	unsigned count, idle, limit;
 	bool over; /* no worker will start any more */
+	atomic_bool spinning;
 };
 
 static _Thread_local struct worker *self;
@@ -77,6 +82,8 @@ static void worker_free(struct worker *worker)
 		munmap(worker->out, PV_MAX_IO);
 	if (worker->fd >= 0 && worker->fd != fuse_session_fd(worker->session->fuse))
 		close(worker->fd);
+	if (worker->spin >= 0)
+		close(worker->spin);
 	free(worker);
 }
 
@@ -92,7 +99,7 @@ static ssize_t send_answer(int fd, struct iovec *iov, int count, void *private)
 	ssize_t n;
 
 	if (self)
-		fd = self->fd;
+		fd = self->from;
 	if (self && self->init && count == 2 && iov[1].iov_len <= sizeof(init) && iov[1].iov_len >= 24 &&
 		((struct fuse_out_header *)iov[0].iov_base)->error == 0) {
 		memcpy(&init, iov[1].iov_base, iov[1].iov_len);
@@ -142,20 +149,61 @@ static void peek(struct worker *worker, size_t size)
 
 static int worker_start(struct pv_session *session);
 
+static int64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/*
+ * A caller that has just been answered mostly asks again at once, and sleeping and being woken cost more than
+ * most requests do. So one worker at a time looks for the next request for a little while before it sleeps.
+ */
+static ssize_t receive_soon(struct worker *worker)
+{
+	struct pv_session *session = worker->session;
+	ssize_t n = -1;
+	int64_t end;
+
+	if (worker->spin < 0 || atomic_exchange(&session->spinning, true)) {
+		errno = EAGAIN;
+		return -1;
+	}
+	end = now_ns() + SPIN_NS;
+	do {
+		n = read(worker->spin, worker->in, BUFFER_SIZE);
+		if (n >= 0 || errno != EAGAIN)
+			break;
+		sched_yield();
+	} while (now_ns() < end);
+	atomic_store(&session->spinning, false);
+	return n;
+}
+
 /* Receives and serves until the mount ends or too many are idle. True when the mount has ended. */
 static bool work(struct worker *worker)
 {
 	struct pv_session *session = worker->session;
+	bool served = false;
 
 	for (;;) {
 		struct fuse_buf buf = {.mem = worker->in, .fd = -1};
 		ssize_t n;
 		int error;
 
-		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-		n = read(worker->fd, worker->in, BUFFER_SIZE);
+		n = served ? receive_soon(worker) : -1;
 		error = errno;
-		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+		worker->from = worker->spin;
+		if (n < 0 && (!served || error == EAGAIN)) {
+			worker->from = worker->fd;
+			pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+			n = read(worker->fd, worker->in, BUFFER_SIZE);
+			error = errno;
+			pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+		}
+		served = false;
 		if (n < 0 && (error == EINTR || error == EAGAIN || error == ENOENT))
 			continue; /* ENOENT: the request was interrupted before it could be read */
 		if (n < (ssize_t)sizeof(struct fuse_in_header))
@@ -170,6 +218,7 @@ static bool work(struct worker *worker)
 		peek(worker, (size_t)n);
 		buf.size = (size_t)n;
 		fuse_session_process_buf(session->fuse, &buf);
+		served = true;
 
 		pthread_mutex_lock(&session->lock);
 		if (session->over) {
@@ -253,6 +302,17 @@ static void reap(struct pv_session *session)
 	pthread_mutex_lock(&session->lock);
 }
 
+static int clone_device(uint32_t master, int flags)
+{
+	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC | flags);
+
+	if (fd >= 0 && ioctl(fd, FUSE_DEV_IOC_CLONE, &master) < 0) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
 /* Under the lock. */
 static int worker_start(struct pv_session *session)
 {
@@ -264,11 +324,8 @@ static int worker_start(struct pv_session *session)
 		return -ENOMEM;
 	worker->session = session;
 	worker->in = buffer_new(BUFFER_SIZE);
-	worker->fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-	if (worker->fd >= 0 && ioctl(worker->fd, FUSE_DEV_IOC_CLONE, &master) < 0) {
-		close(worker->fd);
-		worker->fd = -1;
-	}
+	worker->fd = clone_device(master, 0);
+	worker->spin = worker->fd < 0 ? -1 : clone_device(master, O_NONBLOCK);
 	if (worker->fd < 0)
 		worker->fd = (int)master;
 	if (!worker->in) {

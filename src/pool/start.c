@@ -62,7 +62,10 @@ static void set_tunables(const struct pv_pool_options *options)
 		dirty_max = MIN(256 * MIB, arc_max / 4);
 	dirty_max = MAX(dirty_max, 16 * MIB); /* one largest block and its metadata */
 
-	zfs_flags = 0;         /* the debug build's own checks of every buffer; its assertions stay */
+	zfs_flags = 0; /* the debug build's own checks of every buffer; its assertions stay */
+	/* One malloc a buffer: it can be shared between cache and I/O, which pages gathered from everywhere
+	 * cannot. */
+	zfs_abd_scatter_enabled = 0;
 	zfs_dbgmsg_enable = 0; /* dataset names would pile up in memory */
 	zfs_arc_max = arc_max;
 	zfs_arc_min = 32 * MIB; /* the least it takes: an idle pool gives memory back */

@@ -5,6 +5,7 @@
  * Access times follow atime and relatime of the dataset and are lazy: noted in memory, written with the
  * node's next change or when it leaves memory.
  */
+#include "base/cleanup.h"
 #include "zpl/zpl_int.h"
 
 #include <errno.h>
@@ -208,10 +209,33 @@ static int update(struct zpl_node *node, const struct zpl_attr *attr, unsigned m
 	return zpl_error(sa_bulk_update(node->hdl, bulk, n, tx));
 }
 
+/*
+ * The times of a file that has no name any more die with it. The kernel sets its ctime after every unlink, so
+ * a transaction for that would double the cost of removing files.
+ */
+static bool only_times_of_unlinked(struct zpl_node *node, const struct zpl_attr *attr, unsigned mask)
+{
+	const unsigned times = ZPL_SET_ATIME | ZPL_SET_MTIME | ZPL_SET_CTIME;
+	PV_LOCK_SCOPE(&node->lock);
+
+	if (!node->unlinked || mask & ~times)
+		return false;
+	if (mask & ZPL_SET_ATIME)
+		from_timespec(node->atime, &attr->atime);
+	if (mask & ZPL_SET_MTIME)
+		from_timespec(node->mtime, &attr->mtime);
+	if (mask & ZPL_SET_CTIME)
+		from_timespec(node->ctime, &attr->ctime);
+	return true;
+}
+
 static int apply(struct zpl_node *node, const struct zpl_attr *attr, unsigned mask)
 {
 	dmu_tx_t *tx;
 	int ret;
+
+	if (only_times_of_unlinked(node, attr, mask))
+		return 0;
 
 	if (mask & ZPL_SET_SIZE) {
 		ret = zpl_set_size(node, attr->size);

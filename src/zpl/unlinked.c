@@ -196,8 +196,18 @@ static void *reaper_main(void *arg)
 
 	pthread_mutex_lock(&fs->reap_lock);
 	for (;;) {
-		struct zpl_node *list = fs->reap_first;
+		struct zpl_node *list;
 
+		/* Others are likely to follow: a wait makes larger batches, and fewer wake-ups of this
+		 * thread. */
+		if (fs->reap_first && fs->reap_count < REAP_BATCH && !fs->reap_stop) {
+			const struct timespec gather = {.tv_nsec = 10000000};
+
+			pthread_mutex_unlock(&fs->reap_lock);
+			nanosleep(&gather, NULL);
+			pthread_mutex_lock(&fs->reap_lock);
+		}
+		list = fs->reap_first;
 		if (list) {
 			fs->reap_first = NULL;
 			fs->reap_last = &fs->reap_first;
