@@ -1,8 +1,9 @@
 /*
  * The extent of files: truncation, holes, preallocation, and where data lies.
  *
- * Freed ranges are given back before the attributes say so; a crash in between leaves zeros where there was
- * data that somebody had asked to remove.
+ * A file is shortened in one transaction, unless what it loses is too much for one: then the ranges are given
+ * back before the attributes say so, and a crash in between leaves zeros where there was data that somebody
+ * had asked to remove.
  */
 #include "zpl/zpl_int.h"
 
@@ -12,8 +13,11 @@
 
 /* ---- size ---- */
 
-/* In its own transaction: SIZE only. Whole-file lock held. */
-static int store_size(struct zpl_node *node, uint64_t size, bool shrink)
+/* What one transaction may free without holding the others up. */
+#define FREE_AT_ONCE ((uint64_t)64 << 20)
+
+/* In its own transaction: SIZE, and with `drop` the data behind it. Whole-file lock held. */
+static int store_size(struct zpl_node *node, uint64_t size, bool shrink, bool drop)
 {
 	const sa_attr_type_t *table = node->fs->table;
 	uint64_t blksz = node->blksz, grown = 0;
@@ -27,6 +31,8 @@ static int store_size(struct zpl_node *node, uint64_t size, bool shrink)
 	dmu_tx_hold_sa(tx, node->hdl, B_FALSE);
 	if (grown)
 		dmu_tx_hold_write_by_dnode(tx, node->dn, 0, (int)grown);
+	if (drop)
+		dmu_tx_hold_free_by_dnode(tx, node->dn, size, DMU_OBJECT_END);
 	if (shrink)
 		dmu_tx_mark_netfree(tx);
 	ret = zpl_error(dmu_tx_assign(tx, DMU_TX_WAIT));
@@ -36,6 +42,11 @@ static int store_size(struct zpl_node *node, uint64_t size, bool shrink)
 	}
 	if (grown)
 		zpl_grow_blksz(node, grown, tx);
+	if (drop && (ret = zpl_error(dmu_free_range(node->fs->os, node->object, size, DMU_OBJECT_END, tx))) !=
+			    0) {
+		dmu_tx_commit(tx);
+		return ret;
+	}
 	pthread_mutex_lock(&node->lock);
 	__atomic_store_n(&node->size, size, __ATOMIC_RELAXED);
 	if (size == 0)
@@ -56,9 +67,11 @@ static int set_size_locked(struct zpl_node *node, uint64_t size)
 	if (size == node->size)
 		return 0;
 	if (size > node->size)
-		return zpl_no_space() ? -ENOSPC : store_size(node, size, false);
+		return zpl_no_space() ? -ENOSPC : store_size(node, size, false, false);
+	if (node->size - size <= FREE_AT_ONCE)
+		return store_size(node, size, true, true);
 	ret = zpl_error(dmu_free_long_range(node->fs->os, node->object, size, DMU_OBJECT_END));
-	return ret ? ret : store_size(node, size, true);
+	return ret ? ret : store_size(node, size, true, false);
 }
 
 int zpl_set_size(struct zpl_node *node, uint64_t size)
