@@ -78,7 +78,8 @@ struct pv_bdev {
 	/* Called on growth, on any thread; set by the user of the device. */
 	void (*resized)(struct pv_bdev *bdev, uint64_t size, void *private);
 	void *resized_private;
-	/* Called once, on any thread, when the first flush has failed, before that flush's done; set by the user. */
+	/* Called once, on any thread, when the first flush has failed, before that flush's done; set by the
+	 * user. */
 	void (*lost)(struct pv_bdev *bdev, int error);
 };
 

@@ -115,10 +115,10 @@ out:
 }
 
 /*
- * A flush failed: what was acknowledged since the last good one may be gone, and the pool can only wait for ever,
- * and every caller with it. So this process ends as in a power cut, which OpenZFS survives; the keeper opens the
- * container afresh. What Linux still holds of it is dropped first: pages that failed to be written count as clean
- * and would be read back as if they were on disk.
+ * A flush failed: what was acknowledged since the last good one may be gone, and the pool can only wait for
+ * ever, and every caller with it. So this process ends as in a power cut, which OpenZFS survives; the keeper
+ * opens the container afresh. What Linux still holds of it is dropped first: pages that failed to be written
+ * count as clean and would be read back as if they were on disk.
  */
 static void device_lost(struct pv_bdev *bdev, int error)
 {

@@ -25,6 +25,7 @@ static void look_at_room(void)
 	uint64_t room = engine_backing_free();
 	uint64_t least = engine.dirty_max + RESERVE;
 
+	zpl_set_room(room == UINT64_MAX ? room : room > least ? room - least : 0);
 	if (!seen.full && room < least) {
 		seen.full = true;
 		zpl_set_no_space(true);

@@ -16,7 +16,8 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-static bool no_space; /* atomic */
+static bool no_space;                    /* atomic */
+static uint64_t room_below = UINT64_MAX; /* atomic */
 
 static struct {
 	pthread_mutex_t lock;
@@ -116,6 +117,11 @@ int zpl_error(int error)
 void zpl_set_no_space(bool value)
 {
 	__atomic_store_n(&no_space, value, __ATOMIC_RELAXED);
+}
+
+void zpl_set_room(uint64_t bytes)
+{
+	__atomic_store_n(&room_below, bytes, __ATOMIC_RELAXED);
 }
 
 bool zpl_no_space(void)
@@ -658,19 +664,20 @@ int zpl_fs_sync(struct zpl_fs *fs)
 
 int zpl_fs_statvfs(struct zpl_fs *fs, struct statvfs *ret_stat)
 {
-	uint64_t used, available, objects, free_objects, unit;
+	uint64_t used, available, objects, free_objects, unit, room;
 	int ret = zpl_enter(fs);
 
 	if (ret)
 		return ret;
 	dmu_objset_space(fs->os, &used, &available, &objects, &free_objects);
 	unit = zpl_max_blksz(fs);
+	room = MIN(available, __atomic_load_n(&room_below, __ATOMIC_RELAXED));
 	*ret_stat = (struct statvfs){
 		.f_bsize = unit,
 		.f_frsize = unit,
 		.f_blocks = (used + unit - 1) / unit + available / unit,
-		.f_bfree = available / unit,
-		.f_bavail = available / unit,
+		.f_bfree = room / unit,
+		.f_bavail = room / unit,
 		.f_ffree = MIN(free_objects, available >> 9),
 		.f_fsid = dmu_objset_fsid_guid(fs->os),
 		.f_flag = zpl_fs_read_only(fs) ? ST_RDONLY : 0,

@@ -64,6 +64,9 @@ int zpl_fs_sync(struct zpl_fs *fs);
  * nearly full, see block/file.h); reads and deletions go on. Process-wide.
  */
 void zpl_set_no_space(bool no_space);
+/* Set by the engine too: bytes of new data for which there is room below; statvfs shows the smaller of that
+ * and what the pool has. Process-wide; UINT64_MAX (the start) = no limit. */
+void zpl_set_room(uint64_t bytes);
 
 /* ---- nodes ---- */
 
