@@ -138,6 +138,12 @@ static void check_fusermount(struct json_object *list)
 			"%s is not setuid root: ordinary users cannot mount", path);
 		return;
 	}
+	if (access("/etc/mtab", R_OK) < 0) {
+		doctor_add(list, root ? DOCTOR_WARN : DOCTOR_FAIL, "fusermount3",
+			"as root: ln -s ../proc/self/mounts /etc/mtab",
+			"/etc/mtab is absent: fusermount3 mounts for ordinary users, but cannot unmount");
+		return;
+	}
 	doctor_add(list, DOCTOR_OK, "fusermount3", NULL, "%s is setuid root", path);
 }
 

@@ -135,6 +135,12 @@ int pv_machine_check_fuse(bool *ret_allow_other, struct pv_error *err)
 			"this program is not set-user-id root, so nothing can be mounted");
 		return pv_remedy(err, "as root: chmod u+s the program, or reinstall the package fuse3");
 	}
+	/* fusermount3 would mount without it, and then not be able to unmount */
+	if (geteuid() != 0 && access("/etc/mtab", R_OK) < 0) {
+		pv_fail(err, -errno, "/etc/mtab",
+			"this file is missing, so fusermount3 could not unmount again");
+		return pv_remedy(err, "as root: ln -s ../proc/self/mounts /etc/mtab");
+	}
 	if (ret_allow_other)
 		*ret_allow_other = geteuid() == 0 || user_allow_other();
 	return 0;
