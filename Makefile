@@ -3,7 +3,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 MESON_ARGS ?=
 
-.PHONY: all deps help demo check check-vm crash model soak suite fuzz bench install clean format
+.PHONY: all deps help demo check check-vm crash fuzz bench install clean format
 
 all: deps $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
