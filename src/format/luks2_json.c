@@ -64,7 +64,7 @@ static int get(struct json_object *obj, const char *key, enum json_type type, co
 /* Borrowed, without embedded NUL, shorter than `max`. */
 static int string_value(struct json_object *value, size_t max, const char **ret_text)
 {
-	const char *text;
+	const char *text = NULL;
 	size_t size;
 
 	if (!json_object_is_type(value, json_type_string))
@@ -94,7 +94,7 @@ static int get_string(struct json_object *obj, const char *key, const char *what
 static int copy_string(struct json_object *obj, const char *key, const char *what, char *ret_text,
 	size_t size, struct pv_error *err)
 {
-	const char *text;
+	const char *text = NULL;
 	int r;
 
 	r = get_string(obj, key, what, size, &text, err);
@@ -141,7 +141,7 @@ static int parse_decimal(const char *text, uint64_t *ret_value)
 static int get_u64(
 	struct json_object *obj, const char *key, const char *what, uint64_t *ret_value, struct pv_error *err)
 {
-	const char *text;
+	const char *text = NULL;
 	int r;
 
 	r = get_string(obj, key, what, 32, &text, err);
@@ -191,7 +191,7 @@ static int parse_base64(const char *text, uint8_t *ret_data, size_t max, uint32_
 static int get_base64(struct json_object *obj, const char *key, const char *what, uint8_t *ret_data,
 	uint32_t min, uint32_t max, uint32_t *ret_size, struct pv_error *err)
 {
-	const char *text;
+	const char *text = NULL;
 	int r;
 
 	r = get_string(obj, key, what, 256, &text, err);

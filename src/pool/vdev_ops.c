@@ -37,8 +37,14 @@ static int log2_of(uint32_t value)
 	return value ? 31 - __builtin_clz(value) : SPA_MINBLOCKSHIFT;
 }
 
-static int device_open(
-	vdev_t *vd, uint64_t *size, uint64_t *max_size, uint64_t *logical_ashift, uint64_t *physical_ashift)
+#ifdef PV_ZFS_2_3_9
+#define OPEN_CRED , cred_t *cred
+#else
+#define OPEN_CRED
+#endif
+
+static int device_open(vdev_t *vd, uint64_t *size, uint64_t *max_size, uint64_t *logical_ashift,
+	uint64_t *physical_ashift OPEN_CRED)
 {
 	struct pool_device *device = vd->vdev_tsd;
 	struct pv_bdev *bdev;

@@ -309,7 +309,11 @@ static int clone_blocks(struct zpl_node *node, const lr_clone_range_t *lr)
 	int n = 0, ret;
 
 	dmu_tx_hold_sa(tx, node->hdl, B_FALSE);
+#ifdef PV_ZFS_2_3_9
+	dmu_tx_hold_clone_by_dnode(tx, node->dn, lr->lr_offset, lr->lr_length, (uint_t)lr->lr_blksz);
+#else
 	dmu_tx_hold_clone_by_dnode(tx, node->dn, lr->lr_offset, (int)lr->lr_length);
+#endif
 	ret = zpl_error(dmu_tx_assign(tx, DMU_TX_WAIT));
 	if (ret) {
 		dmu_tx_abort(tx);
