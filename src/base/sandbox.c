@@ -2,12 +2,15 @@
  * The workers' sandbox: a worker parses hostile headers and holds a passphrase, and needs for it nothing but
  * the descriptors it was given.
  *
- *   no_new_privs  set-uid programs give nothing
- *   Landlock      no path can be opened, made, removed or executed; no TCP port bound or connected; no
- * abstract socket or signal reaches outside seccomp       the system calls of the table below are left. Of
- * the rest execve, execveat                          kill the process: nothing honest gets there clone3
- * ENOSYS, glibc then uses clone, whose flags are visible clone without CLONE_THREAD, fork, vfork   EPERM open
- * and its like                         EACCES, libraries do without the file everything else EPERM
+ * no_new_privs: set-uid programs give nothing.
+ *
+ * Landlock: no path can be opened, made, removed or executed; no TCP port bound or connected; no abstract
+ * socket or signal reaches outside.
+ *
+ * seccomp: the system calls of the table below are left. Of the others, execve and execveat kill the process
+ * (nothing honest gets there); clone3 answers ENOSYS, and glibc then uses clone, whose flags are visible;
+ * clone without CLONE_THREAD, fork and vfork answer EPERM; open and its like answer EACCES, and libraries do
+ * without the file; everything else answers EPERM.
  *
  * Memory can be mapped, but not executable.
  */
